@@ -1,0 +1,85 @@
+"""Checkpoints: ordinary Hugging Face directories, pruned or not, loaded strictly and never by pickle."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+
+from tasks.core.errors import UserError
+from tasks.modeling import modeling_pruned
+
+MODELING = Path(modeling_pruned.__file__)
+WEIGHTS = "model.safetensors"
+
+
+def load(directory: Path, *, head: dict[str, Any] | None = None) -> PreTrainedModel:
+    """The model in `directory`, in float32 and eval mode; no code of the directory is run.
+
+    Args:
+        directory: a checkpoint of Secateur, or of `save_pretrained` with safetensors.
+        head: config entries of a new classification head (`num_labels`, …); the only weights then allowed to be
+            missing are those of the head. Without it nothing may be missing, left over or of another shape.
+
+    Raises:
+        UserError: no safetensors in it, a damaged file, or weights that do not fit the config.
+    """
+    check(directory)
+    config = AutoConfig.from_pretrained(directory, trust_remote_code=False, **(head or {}))
+    auto = AutoModelForSequenceClassification
+    base = auto._model_mapping[type(config)]
+    model_class = pruned_class(base) if getattr(config, "pruned", None) else base
+    model, info = model_class.from_pretrained(directory, config=config, dtype=torch.float32, output_loading_info=True)
+    missing = set(info["missing_keys"])
+    if head:
+        prefix = model.base_model_prefix + "."
+        missing = {name for name in missing if name.startswith(prefix) and "pooler" not in name}
+        info["unexpected_keys"] = []
+    wrong = missing | set(info["unexpected_keys"]) | {name for name, *_ in info["mismatched_keys"]}
+    if wrong:
+        raise UserError(f"{directory}: weights do not fit the config: {', '.join(sorted(wrong)[:5])}")
+    return model.eval()
+
+
+def pruned_class(base: type[PreTrainedModel]) -> type[PreTrainedModel]:
+    """`base` with layers of the sizes that its config states."""
+    return type(f"Pruned{base.__name__}", (modeling_pruned.Pruned, base), {})
+
+
+def check(directory: Path) -> None:
+    """Refuses what is not a whole checkpoint in safetensors."""
+    if not (directory / "config.json").is_file():
+        raise UserError(f"{directory}: no config.json; a model is a directory made by save_pretrained")
+    files = sorted(directory.glob("*.safetensors"))
+    if not files:
+        pickled = sorted(p.name for p in directory.iterdir() if p.suffix in {".bin", ".pt", ".pth", ".ckpt", ".pkl"})
+        found = f"only {', '.join(pickled)}, which can run code when loaded" if pickled else "no weights"
+        raise UserError(f"{directory}: {found}; convert it with save_pretrained(safe_serialization=True)")
+    for file in files:
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise UserError(f"{file}: damaged safetensors file ({error}); fetch or copy it again") from None
+
+
+def save(model: PreTrainedModel, directory: Path) -> None:
+    """Writes `model` to `directory`; a pruned one with its modelling file and `auto_map`.
+
+    `model.config.pruned`, if set, must hold the shapes of every narrowed parameter (see `tasks/modeling/shrink.py`).
+    """
+    model.save_pretrained(directory)
+    base = next(c for c in type(model).__mro__ if c.__module__.startswith("transformers.models."))
+    path = directory / "config.json"
+    config = json.loads(path.read_text())
+    config["architectures"] = [base.__name__]
+    config.pop("auto_map", None)
+    if getattr(model.config, "pruned", None):
+        name = f"Pruned{base.__name__}"
+        auto = "AutoModelForSequenceClassification"
+        config["auto_map"] = {auto: f"{MODELING.stem}.{name}"}
+        source = MODELING.read_text().replace("import torch\n", f"import torch\nfrom transformers import {base.__name__}\n", 1)
+        (directory / MODELING.name).write_text(f"{source}\n\nclass {name}(Pruned, {base.__name__}):\n    pass\n")
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

@@ -1,0 +1,156 @@
+"""What a recipe may say. No defaults here: they stand, one commented line each, in `params/default.yaml`."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+KindName = Literal["head", "neuron"]
+
+
+class Section(BaseModel):
+    """Frozen; an unknown key is a mistake."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Task(Section):
+    type: Literal["classification"]
+    metric: Literal["accuracy", "macro_f1", "matthews"]
+    max_length: Annotated[int, Field(ge=4)]
+
+
+class Model(Section):
+    source: Annotated[str, Field(min_length=1)]
+
+
+class Data(Section):
+    source: Annotated[str, Field(min_length=1)]
+    text: str
+    text_pair: str | None
+    label: str
+    labels: Annotated[tuple[str, ...], Field(min_length=2)] | None
+    unescape: bool
+    deduplicate: bool
+    group: str | None
+    validation: Share
+    test: Share
+    limit: Count | None
+    max_chars: Count
+
+    @model_validator(mode="after")
+    def _leaves_training_rows(self) -> "Data":
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test together must be below 1")
+        return self
+
+
+class Budget(Section):
+    max_drop: Annotated[float, Field(ge=0, le=1)] | None
+    speedup_b1: Positive | None
+    speedup_b32: Positive | None
+    max_parameters: Annotated[float, Field(gt=0, le=1)] | None
+    max_flops: Annotated[float, Field(gt=0, le=1)] | None
+
+
+class Training(Section):
+    epochs: Count
+    batch_size: Count
+    accumulate: Count
+    learning_rate: Positive
+    weight_decay: Annotated[float, Field(ge=0)]
+    warmup: Share
+    max_grad_norm: Positive
+    precision: Literal["auto", "bf16", "fp32"]
+    patience: Count | None
+    class_weights: bool
+    freeze_embeddings: bool
+    checkpoint_steps: Count
+    processes: Annotated[int, Field(ge=0)]
+
+    @model_validator(mode="after")
+    def _divides(self) -> "Training":
+        if self.batch_size % (self.accumulate * max(1, self.processes)):
+            raise ValueError("batch_size must be a multiple of accumulate times processes")
+        return self
+
+
+class Recovery(Training):
+    """Training with the dense model as teacher."""
+
+    temperature: Positive
+    alpha: Annotated[float, Field(ge=0, le=1)]
+
+
+class Distill(Recovery):
+    enabled: bool
+    layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None
+
+
+class Score(Section):
+    criterion: Literal["magnitude", "taylor", "fisher"]
+    rows: Count
+    batch_size: Count
+
+
+class Prune(Section):
+    kinds: Annotated[tuple[KindName, ...], Field(min_length=1)]
+    rounds: Annotated[tuple[Share | dict[KindName, Share], ...], Field(min_length=1)]
+    scope: Literal["global", "layer"]
+    normalize: bool
+    align: Count
+
+    def ratio(self, number: int, kind: KindName) -> float:
+        """Share of the dense model's units of `kind` that are gone after round `number` (from 0)."""
+        entry = self.rounds[number]
+        return entry if isinstance(entry, float) else entry.get(kind, 0.0)
+
+    @model_validator(mode="after")
+    def _only_removes(self) -> "Prune":
+        for kind in self.kinds:
+            ratios = [self.ratio(i, kind) for i in range(len(self.rounds))]
+            if ratios != sorted(ratios):
+                raise ValueError(f"rounds must not fall: {kind} goes through {ratios}")
+        return self
+
+
+class Quantize(Section):
+    models: tuple[Literal["dense", "pruned", "student"], ...]
+    methods: Annotated[tuple[Literal["fp32", "dynamic", "static"], ...], Field(min_length=1)]
+    calibration_rows: Count
+    calibration: Literal["minmax", "entropy", "percentile"]
+
+
+class Evaluate(Section):
+    batch_size: Count
+    bootstrap: Count
+    latency_rows: Count
+    throughput_batches: Count
+    repeats: Count
+
+
+class Recipe(Section):
+    """One run: task, model, data, budget and the settings of every stage."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    seed: Annotated[int, Field(ge=0, lt=2**31)]
+    threads: Annotated[int, Field(ge=0)]
+    task: Task
+    model: Model
+    data: Data
+    budget: Budget
+    train: Training
+    score: Score
+    prune: Prune
+    finetune: Recovery
+    distill: Distill
+    quantize: Quantize
+    evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def _student_exists(self) -> "Recipe":
+        if "student" in self.quantize.models and not self.distill.enabled:
+            raise ValueError("quantize.models names student, but distill.enabled is false")
+        return self
