@@ -1,0 +1,1 @@
+"""The work: plain functions from paths and frozen params to files."""

@@ -56,6 +56,19 @@ class Kind:
 
 
 @dataclass(frozen=True)
+class Attention:
+    """Where self-attention lies in a layer, for fused graphs; names are relative to the layer."""
+
+    module: str
+    """Its forward takes hidden states first and returns (context, weights)."""
+    query: str
+    key: str
+    value: str
+    output: str | None = None
+    """The projection that the module applies itself to the joined heads, if it does."""
+
+
+@dataclass(frozen=True)
 class Family:
     """One architecture family."""
 
@@ -64,6 +77,7 @@ class Family:
     """Dotted name of the list of layers in every model with a head on top."""
     depth: str
     """The config key that holds the number of layers."""
+    attention: Attention
     kinds: tuple[Kind, ...]
 
     def groups(self, model: torch.nn.Module) -> list[Group]:
@@ -98,13 +112,27 @@ class Family:
 
 def head_dim(config: Any) -> int:
     """Width of one attention head, from the sizes the architecture was built with."""
-    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+    return int(config.hidden_size // config.num_attention_heads)
 
 
-def heads(query: str, key: str, value: str, output: str, **attributes: Any) -> Kind:
-    """Attention heads of three `nn.Linear` projections and the one that joins them."""
-    rows = [(f"{name}.{part}", 0) for name in (query, key, value) for part in ("weight", "bias")]
-    return Kind("head", (*rows, (f"{output}.weight", 1)), block=head_dim, **attributes)
+def heads(attention: Attention, output: str, count: str, width: str) -> Kind:
+    """Attention heads of three `nn.Linear` projections and the one, `output`, that joins them.
+
+    Args:
+        attention: names of the projections.
+        output: name of the joining projection.
+        count: attribute of the attention module that holds the number of heads.
+        width: attribute of the attention module that holds the width of all heads together.
+    """
+    projections = (attention.query, attention.key, attention.value)
+    rows = [(f"{name}.{part}", 0) for name in projections for part in ("weight", "bias")]
+    return Kind(
+        "head",
+        (*rows, (f"{output}.weight", 1)),
+        block=head_dim,
+        counts=((attention.module, count),),
+        widths=((attention.module, width),),
+    )
 
 
 def neurons(up: str, down: str) -> Kind:

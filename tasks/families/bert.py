@@ -2,21 +2,16 @@
 
 from dataclasses import replace
 
-from tasks.families.anatomy import Family, heads, neurons
+from tasks.families.anatomy import Attention, Family, heads, neurons
 
+ATTENTION = Attention("attention.self", "attention.self.query", "attention.self.key", "attention.self.value")
 BERT = Family(
     model_type="bert",
     layers="bert.encoder.layer",
     depth="num_hidden_layers",
+    attention=ATTENTION,
     kinds=(
-        heads(
-            query="attention.self.query",
-            key="attention.self.key",
-            value="attention.self.value",
-            output="attention.output.dense",
-            counts=(("attention.self", "num_attention_heads"),),
-            widths=(("attention.self", "all_head_size"),),
-        ),
+        heads(ATTENTION, "attention.output.dense", count="num_attention_heads", width="all_head_size"),
         neurons(up="intermediate.dense", down="output.dense"),
     ),
 )

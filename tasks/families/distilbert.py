@@ -1,20 +1,15 @@
 """DistilBERT (Sanh et al., 2019)."""
 
-from tasks.families.anatomy import Family, heads, neurons
+from tasks.families.anatomy import Attention, Family, heads, neurons
 
+ATTENTION = Attention("attention", "attention.q_lin", "attention.k_lin", "attention.v_lin", output="attention.out_lin")
 DISTILBERT = Family(
     model_type="distilbert",
     layers="distilbert.transformer.layer",
     depth="n_layers",
+    attention=ATTENTION,
     kinds=(
-        heads(
-            query="attention.q_lin",
-            key="attention.k_lin",
-            value="attention.v_lin",
-            output="attention.out_lin",
-            counts=(("attention", "n_heads"),),
-            widths=(("attention", "dim"),),
-        ),
+        heads(ATTENTION, "attention.out_lin", count="n_heads", width="dim"),
         neurons(up="ffn.lin1", down="ffn.lin2"),
     ),
 )

@@ -80,6 +80,8 @@ def save(model: PreTrainedModel, directory: Path) -> None:
         name = f"Pruned{base.__name__}"
         auto = "AutoModelForSequenceClassification"
         config["auto_map"] = {auto: f"{MODELING.stem}.{name}"}
-        source = MODELING.read_text().replace("import torch\n", f"import torch\nfrom transformers import {base.__name__}\n", 1)
+        source = MODELING.read_text().replace(
+            "import torch\n", f"import torch\nfrom transformers import {base.__name__}\n", 1
+        )
         (directory / MODELING.name).write_text(f"{source}\n\nclass {name}(Pruned, {base.__name__}):\n    pass\n")
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")

@@ -24,6 +24,7 @@ def shrink(model: PreTrainedModel, kept: Kept) -> PreTrainedModel:
     groups = family_of(model.config.model_type).groups(model)
     state = dict(model.state_dict())
     pruned = copy.deepcopy(getattr(model.config, "pruned", None)) or {"shapes": {}, "attributes": {}, "kept": {}}
+    pruned["dense"] = dense_counts(model)
     attributes: dict[str, dict[str, int]] = defaultdict(dict, pruned["attributes"])
     for group in groups:
         units = _checked(group, kept[group.kind][group.layer])
@@ -40,6 +41,17 @@ def shrink(model: PreTrainedModel, kept: Kept) -> PreTrainedModel:
     smaller = pruned_class(base)(config)
     smaller.load_state_dict({name: tensor.contiguous() for name, tensor in state.items()}, strict=True)
     return smaller.train(model.training)
+
+
+def dense_counts(model: PreTrainedModel) -> dict[str, list[int]]:
+    """Units per kind, layer by layer, of the model as it was first built."""
+    pruned = getattr(model.config, "pruned", None)
+    if pruned:
+        return dict(pruned["dense"])
+    counts: dict[str, list[int]] = defaultdict(list)
+    for group in family_of(model.config.model_type).groups(model):
+        counts[group.kind].append(group.count)
+    return dict(counts)
 
 
 def mask(model: PreTrainedModel, kept: Kept) -> PreTrainedModel:
@@ -64,5 +76,7 @@ def _checked(group: Group, units: Sequence[int]) -> list[int]:
     if not wanted:
         raise ValueError(f"layer {group.layer} would lose its last {group.kind}")
     if wanted[0] < 0 or wanted[-1] >= group.count:
-        raise ValueError(f"layer {group.layer} has {group.kind}s 0 to {group.count - 1}, not {wanted[0]} to {wanted[-1]}")
+        raise ValueError(
+            f"layer {group.layer} has {group.kind}s 0 to {group.count - 1}, not {wanted[0]} to {wanted[-1]}"
+        )
     return wanted

@@ -1,1 +1,1 @@
-
+"""Recipes: what a run is told, checked at the door."""

@@ -13,7 +13,17 @@ from typing import Any
 from tasks.core.files import replace, tree_hash, write_json
 from tasks.recipe.schema import Recipe
 
-PACKAGES = ("torch", "transformers", "tokenizers", "datasets", "accelerate", "numpy", "onnx", "onnxruntime", "safetensors")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "accelerate",
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "safetensors",
+)
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-
+"""Text classification: rows, batches, metrics."""

@@ -1,1 +1,1 @@
-
+"""Training, shared by every stage that trains."""

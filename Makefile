@@ -1,0 +1,42 @@
+# The two that matter: make run, make test.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help env run test lint format test-long clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: $(READY) ## the environment alone, in .venv
+
+$(READY): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+run: env ## the main job: compress MiniLM on Rotten Tomatoes and show what was gained
+	$(BIN)/secateur run
+
+test: env ## every check that CI makes of the code's behaviour
+	$(BIN)/pytest
+
+lint: env ## style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: env ## put the code in its usual form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test-long: env ## the main job killed at ten random moments, twice in two clones, with figures
+	$(BIN)/pytest -m long --timeout 7200 tests/long
+
+clean: ## everything that was made: environment, outs, caches of this workspace
+	rm -rf $(VENV) .secateur .mypy_cache .ruff_cache *.egg-info data models dvc.lock

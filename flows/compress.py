@@ -1,0 +1,108 @@
+"""The pipeline: which stage runs after which. What each reads and writes stands in dvc.yaml."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import State
+from prefect.context import TagsContext
+from prefect.runtime import flow_run
+from prefect.states import Completed
+
+from flows.process import STAGES
+from flows.progress import Progress
+from flows.quiet import quiet
+from flows.reap import reap
+from flows.request import Request
+from flows.workspace import find, identity
+
+if TYPE_CHECKING:
+    from flows.session import Session
+
+Run = Callable[..., Any]
+
+
+def chain(run: Run, rounds: Sequence[str], quantized: Sequence[str]) -> None:
+    """Runs every stage, in order.
+
+    Args:
+        run: Runs the stage of a name, or that item of it.
+        rounds: The rounds of pruning.
+        quantized: The models that are quantized.
+    """
+    run("prepare")
+    run("train")
+    for item in rounds:
+        run("score", item)
+        run("prune", item)
+        run("finetune", item)
+        run("evaluate", item)
+    run("distill")
+    for model in quantized:
+        run("quantize", model)
+    run("evaluate", "test")
+    run("report")
+
+
+@flow(name="compress", persist_result=False, validate_parameters=False)
+def compress(
+    recipe: str | None = None,
+    overrides: Sequence[str] = (),
+    force: Sequence[str] = (),
+    root: str = ".",
+    stages: str = STAGES,
+) -> None:
+    """Compresses a model as the recipe says.
+
+    Args:
+        recipe: A recipe file; None is the quickstart.
+        overrides: `key=value` settings on top.
+        force: Stages to run though nothing changed.
+        root: The workspace, or a directory in it.
+        stages: The module whose `run` does a stage's work.
+    """
+    workspace = find(Path(root))
+    request = Request(workspace, Path(recipe) if recipe else None, overrides, force, stages)
+    quiet(workspace)
+    from flows.session import opened, working
+
+    with ExitStack() as stack:
+        session = stack.enter_context(opened(request, Progress()))
+        _tidy(workspace)
+        stack.enter_context(working(session))
+        # The workspace's tag is for the flow's run: a tag of a task is a pool.
+        stack.enter_context(TagsContext(current_tags=set()))
+        chain(lambda *name: _task(session, "@".join(name)), session.dag.items("score"), session.dag.items("quantize"))
+
+
+def tag(root: Path) -> str:
+    """The tag of a workspace's flow runs."""
+    return f"workspace:{identity(root)}"
+
+
+def _tidy(root: Path) -> None:
+    """Ends what a kill left running, and marks this run as the workspace's own."""
+    own = UUID(flow_run.get_id())
+    reap(tag(root), own)
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(own)
+        client.update_flow_run(own, tags={*run.tags, tag(root)})
+
+
+def _task(session: "Session", name: str) -> None:
+    """One stage as a task of the flow's run."""
+    stage = session.dag.stage(name)
+    settled = session.settled(name)
+    pool = () if settled else (stage.pool,)  # Prefect asks its server for a slot of each tag, which takes a while
+
+    @task(name=stage.group, task_run_name=name, tags=pool, cache_policy=NO_CACHE, persist_result=False)
+    def run() -> State[None]:
+        way = session.finish(name, settled)
+        return Completed(name=None if way == "run" else way.capitalize(), message=f"{name}: {way}")
+
+    run()

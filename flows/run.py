@@ -1,0 +1,47 @@
+"""`secateur run`: makes every stage up to date; starts Prefect only if one of them must run."""
+
+from contextlib import ExitStack
+
+from flows.progress import Progress
+from flows.quiet import quiet
+from flows.request import Request
+
+
+def run(request: Request, progress: Progress) -> bool:
+    """Runs what must run; says whether anything had to.
+
+    Raises:
+        UserError: A mistake in the recipe, the workspace or the data.
+        EnvironmentFault: A stage, a service or the machine failed.
+    """
+    quiet(request.root)
+    from flows.session import opened
+
+    with opened(request, progress) as session:
+        if not session.first_to_run():
+            session.record()
+            session.tracker.close("FINISHED")
+            return False
+    from flows import server
+
+    with ExitStack() as stack:
+        with progress.stage("start Prefect") as tick:
+            stack.enter_context(server.api(request.root, lambda _: tick(None)))
+        stack.callback(server.delivered)
+        _flow(request)
+    return True
+
+
+def _flow(request: Request) -> None:
+    from prefect import tags
+
+    from flows.compress import compress, tag
+
+    with tags(tag(request.root)):
+        compress(
+            recipe=str(request.recipe) if request.recipe else None,
+            overrides=list(request.overrides),
+            force=list(request.force),
+            root=str(request.root),
+            stages=request.stages,
+        )

@@ -1,0 +1,90 @@
+"""The directory that holds dvc.yaml: where it is, what Secateur keeps in it, the lock of its one running pipeline."""
+
+import fcntl
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tasks.core.errors import EnvironmentFault, UserError
+
+PRIVATE = ".secateur"
+PIPELINE = Path("params/pipeline.yaml")
+
+
+def find(start: Path) -> Path:
+    """The workspace that `start` lies in.
+
+    Raises:
+        UserError: Neither `start` nor a directory above it holds a dvc.yaml.
+    """
+    start = start.resolve()
+    for directory in (start, *start.parents):
+        if (directory / "dvc.yaml").is_file():
+            return directory
+    raise UserError(f"{start} is in no workspace: neither it nor a directory above holds dvc.yaml; go to one that does")
+
+
+def check(root: Path) -> None:
+    """Refuses a workspace that is not under git and DVC, such as one unpacked from an archive.
+
+    Raises:
+        UserError: What is missing, and the command that makes it.
+    """
+    commands = []
+    if not any((directory / ".git").exists() for directory in (root, *root.parents)):
+        commands.append("git init")
+    if not (root / ".dvc").is_dir():
+        commands.append("dvc init")
+    elif not (root / ".dvc" / "config").is_file():
+        commands.append("dvc init --force")
+    if commands:
+        raise UserError(f"{root} is not under git and DVC, which version what a run makes: {' && '.join(commands)}")
+
+
+def private(root: Path, *parts: str) -> Path:
+    """A path in the directory that Secateur keeps for itself; the directories on the way are made."""
+    path = root.joinpath(PRIVATE, *parts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def identity(root: Path) -> str:
+    """A name for this workspace on servers that several share: random, kept, and another for a copy elsewhere."""
+    file = private(root, "workspace")
+    if not file.is_file() or not file.read_text(encoding="utf-8").strip():
+        write(file, f"{uuid.uuid4()}\n")
+    return str(uuid.uuid5(uuid.UUID(file.read_text(encoding="utf-8").strip()), str(root.resolve())))
+
+
+def write(path: Path, text: str) -> None:
+    """Writes a file that is whole or as before, and leaves one alone that already says the same."""
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+@contextmanager
+def locked(root: Path) -> Iterator[None]:
+    """Holds the workspace: what is found half-done inside is then certain to be left from a kill.
+
+    Raises:
+        EnvironmentFault: Another pipeline runs here; the kernel frees the lock when that process ends, however it ends.
+    """
+    with private(root, "lock").open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise EnvironmentFault(
+                f"a pipeline is already running in this workspace ({holder}); wait for it, or stop it and run again"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()}\n")
+        file.flush()
+        yield

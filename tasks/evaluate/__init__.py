@@ -1,0 +1,134 @@
+"""A round against the budget, on validation; every model of the run, on test."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from safetensors.torch import load_file
+from transformers import PreTrainedModel
+
+from tasks.core.files import tree_bytes, write_json
+from tasks.core.progress import progress
+from tasks.core.rounds import VERDICT
+from tasks.evaluate.timing import measure, peak_memory
+from tasks.modeling.checkpoint import WEIGHTS, load
+from tasks.modeling.inference import GRAPH, Forward, forward, logits, open_model
+from tasks.modeling.size import flops, parameters
+from tasks.quantize import write_graph
+from tasks.quantize.graph import fused_graph
+from tasks.recipe.budget import judge, verdict
+from tasks.recipe.schema import Budget, Evaluate
+from tasks.text.data import read_split
+from tasks.text.metrics import METRICS, Bootstrap, quality
+
+
+def evaluate_round(
+    name: str, model: Path, dense: Path, teacher: Path, prepared: Path, budget: Budget, settings: Evaluate, metric: str,
+    out: Path, times: Path,
+) -> None:  # fmt: skip
+    """Holds a round's model against the budget on validation; writes `verdict.json`, and `times.json` to `times`.
+
+    Speed is that of the model as it would be delivered (dynamic int8 in ONNX Runtime) against dense PyTorch fp32; it is
+    measured only if the budget asks for it.
+    """
+    split = read_split(prepared, "validation")
+    candidate, reference = load(model), load(dense)
+    length = float(split.lengths.mean())
+    score = METRICS[metric]
+    base = quality(score, split.labels, load_file(teacher / "logits.safetensors")["validation"].numpy().argmax(-1))
+    reached = quality(score, split.labels, logits(forward(candidate), split, settings.batch_size).argmax(-1))
+    sizes = _sizes(candidate, length)
+    shares = {f"{key}_share": sizes[key] / whole for key, whole in _sizes(reference, length).items()}
+    figures = {"quality": reached, "dense_quality": base, "drop": base - reached, **sizes, **shares}
+    measured: dict[str, dict[str, float]] = {}
+    if budget.speedup_b1 or budget.speedup_b32:
+        with tempfile.TemporaryDirectory() as directory:
+            graph = Path(directory) / name
+            write_graph(
+                fused_graph(candidate, pairs=split.token_type_ids is not None), "dynamic", split.take([0]), "", graph
+            )
+            delivered = open_model(graph, torch.get_num_threads())
+            measured = measure({"dense": forward(reference), f"{name}-dynamic": delivered}, split, settings)
+    write_json(times / "times.json", {"threads": torch.get_num_threads(), "models": measured})
+    checks = judge(budget, {**figures, **measured.get(f"{name}-dynamic", {})})
+    because = "; ".join(f"{check.name} {'met' if check.met else 'missed'}" for check in checks)
+    write_json(
+        out / VERDICT,
+        {"round": name, "state": verdict(checks), "because": because or "the budget sets no limit", **figures},
+    )
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model of the run."""
+
+    stage: str
+    """The one that made it."""
+    directory: Path
+    checkpoint: Path
+    """The PyTorch checkpoint it is, or comes from."""
+
+
+def evaluate_models(
+    models: Mapping[str, Entry], good: str | None, prepared: Path, settings: Evaluate, metric: str,
+    seed: int, root: Path, out: Path, times: Path,
+) -> None:  # fmt: skip
+    """Quality, size and speed of every model on test; writes `quality.json`, `predictions.parquet`, `times.json`.
+
+    Args:
+        models: by name; the first is the dense one, which the others are compared with.
+        good: name of the last good round, if any.
+        root: paths are written relative to it.
+    """
+    split = read_split(prepared, "test")
+    length = float(split.lengths.mean())
+    threads = torch.get_num_threads()
+    largest = split.batch(np.argsort(split.lengths)[-32:])
+    opened: dict[str, Forward] = {}
+    memory: dict[str, int | None] = {}
+    predictions: dict[str, np.ndarray] = {}
+    for name, entry in models.items():
+        opened[name], memory[name] = peak_memory(partial(open_model, entry.directory, threads), largest)
+        predictions[name] = logits(opened[name], split, settings.batch_size)
+        progress("model", len(opened), len(models))
+    classes = next(iter(predictions.values())).shape[1]
+    bootstrap = Bootstrap(METRICS[metric], split.labels, classes, settings.bootstrap, seed)
+    dense = next(iter(models))
+    chosen = {name: values.argmax(-1) for name, values in predictions.items()}
+    sizes: dict[Path, dict[str, float]] = {}
+    figures = {}
+    for name, entry in models.items():
+        if entry.checkpoint not in sizes:
+            sizes[entry.checkpoint] = _sizes(load(entry.checkpoint), length)
+        graph = entry.directory / GRAPH
+        reached, lost = bootstrap.quality(chosen[name]), bootstrap.drop(chosen[dense], chosen[name])
+        figures[name] = {
+            "stage": entry.stage,
+            "path": entry.directory.relative_to(root).as_posix(),
+            "format": "onnx" if graph.is_file() else "pytorch",
+            "quality": reached.value,
+            "quality_low": reached.low,
+            "quality_high": reached.high,
+            "drop": lost.value,
+            "drop_low": lost.low,
+            "drop_high": lost.high,
+            "bytes": tree_bytes(graph if graph.is_file() else entry.directory / WEIGHTS),
+            **sizes[entry.checkpoint],
+        }
+    write_json(out / "quality.json", {"metric": metric, "rows": len(split), "pruned": good, "models": figures})
+    table = {"label": split.labels, **{name: values.astype(np.int64) for name, values in chosen.items()}}
+    pq.write_table(pa.table(table), out / "predictions.parquet")
+    measured = measure(opened, split, settings)
+    for name, figure in measured.items():
+        figure["peak_memory"] = memory[name]  # type: ignore[assignment]
+    write_json(times / "times.json", {"threads": threads, "models": measured})
+
+
+def _sizes(model: PreTrainedModel, length: float) -> dict[str, float]:
+    return {"parameters": parameters(model), "flops": flops(model, length)}

@@ -1,0 +1,84 @@
+"""Latency, throughput and memory of several models, measured in turns in one process."""
+
+import gc
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from tasks.core.progress import progress
+from tasks.modeling.inference import Forward
+from tasks.recipe.schema import Evaluate
+from tasks.text.data import Batch, Split
+
+BATCH = 32
+WARM_UP = 3
+
+
+def measure(models: Mapping[str, Forward], split: Split, settings: Evaluate) -> dict[str, dict[str, float]]:
+    """Times every model on the same rows, as they are, in alternating passes.
+
+    Args:
+        models: the first is what the others are compared with.
+
+    Returns:
+        By model: `latency_ms_b1` (median over texts and passes) and `latency_ms_b1_p95`, `throughput_b32` (rows a
+        second, of the median batch), `speedup_b1` and `speedup_b32` (ratios of medians to the first model's).
+    """
+    single = [split.batch([i]) for i in range(min(settings.latency_rows, len(split)))]
+    starts = range(0, min(settings.throughput_batches * BATCH, len(split)), BATCH)
+    full = [split.batch(range(start, min(start + BATCH, len(split)))) for start in starts]
+    seconds: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in models}
+    for number in range(settings.repeats):
+        for done, (name, run) in enumerate(models.items()):
+            for times, batches in zip(seconds[name], (single, full), strict=True):
+                times += _timed(run, batches)
+            progress("model", number * len(models) + done + 1, settings.repeats * len(models))
+    rows = sum(len(batch["input_ids"]) for batch in full) / len(full)
+    first = next(iter(models))
+    base_b1, base_b32 = (float(np.median(times)) for times in seconds[first])
+    figures = {}
+    for name, (b1, b32) in seconds.items():
+        figures[name] = {
+            "latency_ms_b1": 1000 * float(np.median(b1)),
+            "latency_ms_b1_p95": 1000 * float(np.percentile(b1, 95)),
+            "throughput_b32": rows / float(np.median(b32)),
+            "speedup_b1": base_b1 / float(np.median(b1)),
+            "speedup_b32": base_b32 / float(np.median(b32)),
+        }
+    return figures
+
+
+def peak_memory(open_it: Callable[[], Forward], batch: Batch) -> tuple[Forward, int | None]:
+    """Opens a model and runs one batch; with the resident memory this added at its peak, in bytes.
+
+    None where the system does not tell (it needs Linux's /proc).
+    """
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    gc.collect()
+    try:
+        before = _kilobytes(status, "VmRSS:")
+        reset.write_text("5")
+    except OSError:
+        run = open_it()
+        run(batch)
+        return run, None
+    run = open_it()
+    run(batch)
+    return run, 1024 * max(0, _kilobytes(status, "VmHWM:") - before)
+
+
+def _timed(run: Forward, batches: list[Batch]) -> list[float]:
+    for batch in batches[:WARM_UP]:
+        run(batch)
+    times = []
+    for batch in batches:
+        start = time.perf_counter()
+        run(batch)
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def _kilobytes(status: Path, key: str) -> int:
+    return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(key))

@@ -1,0 +1,13 @@
+"""Recovery after pruning: trains what is left, with the dense model as teacher."""
+
+from pathlib import Path
+
+from tasks.recipe.schema import Recovery
+from tasks.training.train import Course, train
+
+
+def finetune(
+    cut: Path, prepared: Path, teacher: Path, settings: Recovery, metric: str, seed: int, scratch: Path, out: Path
+) -> None:
+    """Trains the pruned checkpoint in `cut` on the true labels and the teacher's logits; see `Course`."""
+    train(Course(cut, prepared, teacher, settings, metric, seed, scratch, out))

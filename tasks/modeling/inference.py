@@ -1,0 +1,69 @@
+"""Logits of a split, from a PyTorch model or an ONNX graph, behind one call."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedModel
+
+from tasks.core.errors import UserError
+from tasks.modeling.checkpoint import load
+from tasks.text.data import Batch, Split
+
+Logits = NDArray[np.float32]
+Forward = Callable[[Batch], Logits]
+GRAPH = "model.onnx"
+
+
+def forward(model: PreTrainedModel) -> Forward:
+    """Batch to logits of shape (rows, labels), on the model's device, in eval mode."""
+    model.eval()
+    device = next(model.parameters()).device
+
+    def run(batch: Batch) -> Logits:
+        with torch.inference_mode():
+            tensors = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
+            return model(**tensors).logits.float().cpu().numpy()  # type: ignore[no-any-return]
+
+    return run
+
+
+def open_model(directory: Path, threads: int) -> Forward:
+    """Batch to logits of the model in `directory`: an ONNX graph if there is one, else a checkpoint.
+
+    Args:
+        directory: holds `model.onnx`, or `config.json` with safetensors.
+        threads: CPU threads of an ONNX session; PyTorch's are set for the process.
+
+    Raises:
+        UserError: neither is there, or it cannot be read.
+    """
+    if not directory.is_dir():
+        raise UserError(f"{directory}: no such model directory")
+    if not (directory / GRAPH).is_file():
+        return forward(load(directory))
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    try:
+        session = ort.InferenceSession(str(directory / GRAPH), options, providers=ort.get_available_providers())
+    except Exception as error:  # onnxruntime raises its own unrelated classes
+        raise UserError(f"{directory / GRAPH}: not a graph that ONNX Runtime can open ({error})") from None
+    names = {entry.name for entry in session.get_inputs()}
+    return lambda batch: session.run(None, {k: v for k, v in batch.items() if k in names})[0]
+
+
+def logits(run: Forward, split: Split, batch_size: int) -> Logits:
+    """Logits of every row, shape (rows, labels), computed in batches of like length, in the split's order."""
+    out: Logits | None = None
+    for rows in split.by_length(batch_size):
+        values = run(split.batch(rows))
+        if out is None:
+            out = np.empty((len(split), values.shape[1]), np.float32)
+        out[rows] = values
+    if out is None:
+        raise ValueError("the split has no rows")
+    return out

@@ -1,0 +1,48 @@
+"""ONNX graphs of a model: float32 and int8, fused, each a directory that ONNX Runtime loads without Secateur."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from tasks.core.progress import progress
+from tasks.modeling.checkpoint import load
+from tasks.quantize.dynamic import dynamic
+from tasks.quantize.fp32 import fp32
+from tasks.quantize.graph import fused_graph
+from tasks.quantize.static import static
+from tasks.recipe.schema import Quantize
+from tasks.text.data import Split, read_split
+
+METHODS = {"fp32": fp32, "dynamic": dynamic, "static": static}
+CALIBRATION_BATCH = 16
+
+
+def quantize(model: Path, prepared: Path, settings: Quantize, seed: int, out: Path) -> None:
+    """Writes a directory per method: `model.onnx`, `config.json` and the tokenizer.
+
+    Args:
+        model: checkpoint, pruned or not.
+        prepared: out of the prepare stage; its training rows calibrate static ranges.
+    """
+    train = read_split(prepared, "train")
+    source = load(model)
+    graph = fused_graph(source, pairs=train.token_type_ids is not None)
+    rows = np.random.default_rng(seed).permutation(len(train))[: settings.calibration_rows]
+    calibration = train.take(np.sort(rows))
+    for number, method in enumerate(settings.methods):
+        write_graph(graph, method, calibration, settings.calibration, out / method)
+        config = json.loads((model / "config.json").read_text())
+        config.pop("auto_map", None)
+        (out / method / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        shutil.copytree(prepared / "tokenizer", out / method, dirs_exist_ok=True)
+        progress("method", number + 1, len(settings.methods))
+
+
+def write_graph(graph: onnx.ModelProto, method: str, rows: Split, calibration: str, directory: Path) -> None:
+    """Writes `model.onnx` of one method into `directory`, which is made."""
+    batches = [rows.batch(chosen) for chosen in rows.by_length(CALIBRATION_BATCH)]
+    directory.mkdir(parents=True)
+    onnx.save(METHODS[method](graph, batches, calibration), directory / "model.onnx")

@@ -1,0 +1,138 @@
+"""An ONNX graph with one fused attention node per layer, whatever heads are left in it."""
+
+import contextlib
+import io
+import logging
+import types
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import onnx
+import torch
+from onnxruntime.transformers.optimizer import optimize_model
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from tasks.families import family_of
+from tasks.families.anatomy import Attention, Family, head_dim
+
+OPERATOR = "com.microsoft::Attention"
+
+
+def fused_graph(model: PreTrainedModel, *, pairs: bool) -> onnx.ModelProto:
+    """`model` as an ONNX graph: int64 `input_ids`, `attention_mask` (rows, length) to `logits` (rows, labels).
+
+    Each self-attention is exported as ONNX Runtime's own operator, with the number of heads that the layer really has:
+    pattern matching on the exported graph would not find layers that lost heads. ONNX Runtime's optimizer then fuses
+    what stands between them. The same model gives the same bytes.
+
+    Args:
+        model: of a known family; it is left as it was.
+        pairs: whether there is an input `token_type_ids` too.
+
+    Raises:
+        RuntimeError: a layer of the graph has no fused attention.
+    """
+    family = family_of(model.config.model_type)
+    names = ["input_ids", "attention_mask", *(["token_type_ids"] if pairs else [])]
+    example = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in names)
+    batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
+    model.eval()
+    with _fused(model, family) as wrapper, _quiet():
+        program: Any = torch.onnx.export(
+            wrapper,
+            example,
+            dynamo=True,
+            input_names=names,
+            output_names=["logits"],
+            dynamic_shapes=tuple({0: batch, 1: length} for _ in names),
+            verbose=False,
+        )
+        proto = optimize_model(program.model_proto, model_type="bert", opt_level=0).model
+    model.eval()  # the exporter puts it back into train mode
+    layers = len(model.get_submodule(family.layers))
+    fused = sum(node.op_type == "Attention" for node in proto.graph.node)
+    if fused != layers:
+        raise RuntimeError(f"{fused} of {layers} attention layers are fused")
+    return _bare(proto)
+
+
+class _Wrapper(nn.Module):
+    """Takes the model's inputs in turn, returns logits, and hands the padding mask to the fused operators."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+        self.mask: Tensor | None = None
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+        self.mask = attention_mask.to(torch.int32)
+        types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
+        return self.model(input_ids=input_ids, attention_mask=attention_mask, **types).logits  # type: ignore[no-any-return]
+
+
+@contextlib.contextmanager
+def _fused(model: PreTrainedModel, family: Family) -> Iterator[_Wrapper]:
+    """A wrapper of `model` whose self-attention modules compute by the fused operator, until the block ends."""
+    wrapper = _Wrapper(model)
+    changed = []
+    for layer in model.get_submodule(family.layers):
+        module = layer.get_submodule(family.attention.module)
+        module.forward = types.MethodType(_attention(layer, family.attention, head_dim(model.config), wrapper), module)
+        changed.append(module)
+    try:
+        yield wrapper
+    finally:
+        for module in changed:
+            del module.forward
+
+
+def _attention(layer: Any, names: Attention, width: int, wrapper: _Wrapper) -> Any:
+    parts: list[Any] = [layer.get_submodule(name) for name in (names.query, names.key, names.value)]
+    output = layer.get_submodule(names.output) if names.output else nn.Identity()
+
+    def forward(_: nn.Module, hidden_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, None]:  # noqa: ARG001
+        weight = torch.cat([part.weight for part in parts]).T
+        bias = torch.cat([part.bias for part in parts])
+        inner = parts[0].out_features
+        context = torch.onnx.ops.symbolic(
+            OPERATOR,
+            (hidden_states, weight, bias, wrapper.mask),
+            {"num_heads": inner // width},
+            dtype=hidden_states.dtype,
+            shape=(*hidden_states.shape[:-1], inner),
+            version=1,
+        )
+        return output(context), None
+
+    return forward
+
+
+def _bare(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Without what the exporter noted about this machine, and without shapes that the fusions left stale."""
+    del proto.graph.value_info[:]
+    for part in (
+        proto,
+        proto.graph,
+        *proto.graph.node,
+        *proto.graph.input,
+        *proto.graph.output,
+        *proto.graph.initializer,
+    ):
+        del part.metadata_props[:]
+        part.doc_string = ""
+    return proto
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hides the exporter's chatter about packages and names; errors come through."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

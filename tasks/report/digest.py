@@ -1,0 +1,63 @@
+"""The facts of a run, gathered from what its stages left; this is what report.json holds."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tasks.core.files import read_json
+from tasks.recipe.outcome import front, outcome, round_number
+from tasks.recipe.schema import Recipe
+from tasks.report.words import verdict
+
+
+def digest(recipe: Recipe, prepared: Path, rounds: Path, evaluated: Path, times: Path, models: Path) -> dict[str, Any]:
+    """Models with their figures, budget, rounds, what was removed, training curves and data."""
+    found = outcome(recipe.budget, evaluated, times)
+    best = found.best or ""
+    fastest = front(found.models, "latency_ms_b1", smaller=True)
+    marked = [
+        {**facts, "best": name == best, "front": name in fastest, "keeps_quality": found.keeps_quality(name)}
+        for name, facts in found.models.items()
+    ]
+    checks = found.checks.get(best, [])
+    return {
+        "name": recipe.name,
+        "task": recipe.task.model_dump(mode="json"),
+        "metric": found.metric,
+        "rows": found.rows,
+        "threads": found.threads,
+        "best": found.best,
+        "met": found.met,
+        "budget": [asdict(check) for check in checks],
+        "verdict": verdict(recipe.budget, found.metric, found.models.get(best), checks),
+        "models": marked,
+        "rounds": [read_json(path) for path in _rounds(rounds, "verdict.json")],
+        "removed": removed(models / "cut"),
+        "training": curves(models),
+        "data": read_json(prepared / "data.json"),
+    }
+
+
+def removed(cut: Path) -> list[dict[str, Any]]:
+    """For each round that removed something: units kept and total, by kind and layer."""
+    found = []
+    for path in _rounds(cut, "plan.json"):
+        plan = read_json(path)
+        layers = [
+            {"layer": group["layer"], "kind": group["kind"], "kept": len(group["kept"]), "total": group["before"]}
+            for group in plan["groups"]
+        ]
+        facts = {key: plan[key] for key in ("criterion", "scope", "threshold")}
+        found.append({"round": path.parent.name, **facts, "layers": layers})
+    return found
+
+
+def curves(models: Path) -> dict[str, Any]:
+    """training.json of the dense model, of each round that trained, and of the student, in this order."""
+    rounds = _rounds(models / "rounds", "training.json")
+    paths = [models / "dense" / "training.json", *rounds, models / "student" / "training.json"]
+    return {path.parent.name: read_json(path) for path in paths if path.is_file()}
+
+
+def _rounds(directory: Path, file: str) -> list[Path]:
+    return sorted(directory.glob(f"[!.]*/{file}"), key=lambda path: (round_number(path.parent.name), path))

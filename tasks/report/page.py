@@ -1,0 +1,82 @@
+"""From the facts of a run to report.html, its pictures and report.json."""
+
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from tasks.core.files import write_json
+from tasks.recipe.schema import Recipe
+from tasks.report import words
+from tasks.report.canvas import COLOURS
+from tasks.report.curves import curves
+from tasks.report.digest import digest
+from tasks.report.lineage import lineage
+from tasks.report.removed import removed
+from tasks.report.scores import scores
+from tasks.report.tradeoff import tradeoff
+
+
+def report(recipe: Recipe, root: Path, out: Path) -> None:
+    """Writes report.html, report.json and the pictures as PNG.
+
+    Args:
+        recipe: Its name, budget and prune settings are shown.
+        root: The workspace; read are data/prepared, data/scores, data/rounds, data/evaluate, data/times and models.
+        out: An existing directory.
+    """
+    data, models = root / "data", root / "models"
+    prepared, scored, rounds = data / "prepared", data / "scores", data / "rounds"
+    evaluated, times = data / "evaluate", data / "times"
+    facts = digest(recipe, prepared, rounds, evaluated, times, models)
+    facts["lineage"] = lineage([prepared, scored, rounds, evaluated, times, models])
+    write_json(out / "report.json", facts)
+    environment = Environment(
+        loader=PackageLoader("tasks.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": words.number,
+        "signed": words.signed,
+        "scaled": words.scaled,
+        "milliseconds": words.milliseconds,
+        "title_of": words.title,
+        "limit_of": words.limit,
+        "reached_of": words.reached,
+    }
+    page = environment.get_template("report.html").render(
+        facts=facts,
+        dense=next(model for model in facts["models"] if model["name"] == "dense"),
+        best=next((model for model in facts["models"] if model["best"]), None),
+        pictures={name: Markup(svg) for name, svg in _pictures(recipe, facts, scored, models, out).items()},  # noqa: S704
+        colours=COLOURS,
+        slowest=max((model.get("latency_ms_b1") or 0.0 for model in facts["models"]), default=0.0),
+    )
+    (out / "report.html").write_text(page, encoding="utf-8")
+
+
+def _pictures(recipe: Recipe, facts: dict[str, Any], scored: Path, models: Path, out: Path) -> dict[str, str]:
+    """Name and SVG of every picture that there is something to draw for."""
+    drawn = {}
+    dense = next(model for model in facts["models"] if model["name"] == "dense")
+    floor = None if recipe.budget.max_drop is None else dense["quality"] - recipe.budget.max_drop
+    for name, cost, axis in (
+        ("pareto", "latency_ms_b1", "milliseconds per text, median, one text at a time (log scale)"),
+        ("throughput", "throughput_b32", "texts per second in batches of 32 (log scale)"),
+    ):
+        if any(model.get(cost) is not None for model in facts["models"]):
+            drawn[name] = tradeoff(facts, cost, axis, floor, out, name)
+    if facts["removed"]:
+        drawn["removed"] = removed(facts["removed"], out)
+        names = [entry["round"] for entry in facts["removed"]]
+        normalized = recipe.prune.scope == "global" and recipe.prune.normalize
+        spread = scores(scored, models / "cut", names, normalized, out)
+        if spread:
+            drawn["scores"] = spread
+    if facts["training"]:
+        drawn["training"] = curves(facts["training"], facts["metric"], out)
+    return drawn

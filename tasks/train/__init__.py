@@ -1,0 +1,42 @@
+"""The dense model: a pre-trained one with a new head, fine-tuned; and what it says, for distillation."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from tasks.core.files import whole
+from tasks.modeling.checkpoint import load, save
+from tasks.modeling.inference import forward, logits
+from tasks.recipe.schema import Training
+from tasks.text.data import read_labels, read_split
+from tasks.training.train import TEACHER, Course, train
+
+
+def train_dense(
+    source: Path, prepared: Path, settings: Training, metric: str, seed: int, scratch: Path, out: Path, teacher: Path
+) -> None:
+    """Fine-tunes the model in `source` on the prepared data.
+
+    Args:
+        source: checkpoint of a known family; its head, if any, is replaced.
+        prepared: out of the prepare stage.
+        scratch: where the training may leave checkpoints.
+        out: gets the checkpoint.
+        teacher: gets its logits of the rows of `train` and `validation`, float32, shape (rows, labels).
+    """
+    labels = read_labels(prepared)
+    start = scratch / "start"
+    if not start.is_dir():
+        torch.manual_seed(seed)
+        head = {
+            "num_labels": len(labels),
+            "id2label": dict(enumerate(labels)),
+            "label2id": {n: i for i, n in enumerate(labels)},
+        }
+        with whole(start) as directory:
+            save(load(source, head=head), directory)
+    train(Course(start, prepared, None, settings, metric, seed, scratch, out))
+    run = forward(load(out))
+    outputs = {name: torch.from_numpy(logits(run, read_split(prepared, name), 64)) for name in ("train", "validation")}
+    save_file(outputs, teacher / TEACHER)

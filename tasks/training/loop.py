@@ -1,0 +1,166 @@
+"""One training loop for every stage that trains: deterministic, resumable, the same on one process or several."""
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import PreTrainedModel
+
+from tasks.core.progress import progress
+from tasks.recipe.schema import Training
+from tasks.text.data import Split
+from tasks.text.metrics import Metric, quality
+from tasks.training.loss import Objective
+from tasks.training.schedule import epoch_batches, learning_rate
+from tasks.training.state import History, load_state, save_state
+
+BEST = "best.safetensors"
+LOG_STEPS = 20
+
+
+def fit(
+    model: PreTrainedModel,
+    train: Split,
+    validation: Split,
+    settings: Training,
+    objective: Objective,
+    metric: Metric,
+    seed: int,
+    scratch: Path,
+) -> History:
+    """Trains `model` in place and leaves it with the weights of its best epoch on validation.
+
+    A batch's loss is the weighted mean of its rows' losses, however the batch is split over processes and parts
+    (`accumulate`), so the gradient does not depend on the split.
+
+    Args:
+        model: in float32; it is moved to the device.
+        objective: losses per row.
+        scratch: where checkpoints lie; a training that finds one there goes on from it, bit by bit as if unbroken.
+
+    Returns:
+        Steps, curves and the best epoch.
+    """
+    torch.manual_seed(seed)
+    accelerator = Accelerator(mixed_precision=mixed_precision(settings.precision), cpu=not torch.cuda.is_available())
+    if settings.freeze_embeddings:
+        model.get_input_embeddings().requires_grad_(False)
+    wrapped, optimizer = accelerator.prepare(model, _optimizer(model, settings))
+    bare = accelerator.unwrap_model(wrapped)
+    rank, world = accelerator.process_index, accelerator.num_processes
+    weights = torch.from_numpy(class_weights(train.labels, settings.class_weights)).to(accelerator.device)
+    labels = torch.from_numpy(train.labels).to(accelerator.device)
+    per_epoch = -(-len(train) // settings.batch_size)
+    steps = per_epoch * settings.epochs
+    history = load_state(scratch / "state", bare, optimizer.optimizer, rank, world)
+
+    while history.step < steps and not _stopped(history, settings.patience):
+        epoch, done = divmod(history.step, per_epoch)
+        wrapped.train()
+        for rows in epoch_batches(train.lengths, settings.batch_size, seed, epoch)[done:]:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(history.step, steps, settings.learning_rate, settings.warmup)
+            total = weights[labels[torch.from_numpy(rows)]].sum()
+            parts = np.array_split(rows, world * settings.accumulate)[rank::world]
+            loss = 0.0
+            for i, part in enumerate(parts):
+                last = i == len(parts) - 1
+                with contextlib.nullcontext() if last else accelerator.no_sync(wrapped):
+                    # A last, short batch may leave a process without rows: it takes one, with no weight.
+                    chosen, share = (part, 1.0) if len(part) else (rows[:1], 0.0)
+                    batch = {k: torch.from_numpy(v).to(accelerator.device) for k, v in train.batch(chosen).items()}
+                    true = labels[torch.from_numpy(chosen)]
+                    per_row = objective(wrapped(**batch).logits.float(), true, chosen) * weights[true]
+                    part_loss = share * per_row.sum() / total
+                    accelerator.backward(part_loss * world)
+                    loss += float(part_loss.detach())
+            accelerator.clip_grad_norm_(wrapped.parameters(), settings.max_grad_norm)
+            optimizer.step()
+            optimizer.zero_grad()
+            history.step += 1
+            history.pending.append(float(np.sum(gather_object([loss]))) if world > 1 else loss)
+            if history.step % LOG_STEPS == 0 or history.step == steps:
+                mean = float(np.mean(history.pending))
+                history.curve.append({"step": history.step, "epoch": history.step / per_epoch, "loss": mean})
+                history.pending = []
+                progress("step", history.step, steps)
+            if history.step % settings.checkpoint_steps == 0 and history.step % per_epoch:
+                save_state(scratch / "state", bare, optimizer.optimizer, history, rank)
+        _end_epoch(accelerator, bare, validation, settings, metric, history, epoch + 1, scratch)
+        save_state(scratch / "state", bare, optimizer.optimizer, history, rank)
+
+    best = load_file(scratch / BEST)
+    with torch.no_grad():
+        for name, parameter in bare.named_parameters():
+            parameter.copy_(best[name])
+    model.requires_grad_(True).cpu().eval()
+    return history
+
+
+def mixed_precision(precision: str) -> str:
+    """`bf16` or `no` for accelerate; `auto` takes bf16 where the device computes in it natively."""
+    if precision == "auto":
+        native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
+        return "bf16" if native else "no"
+    return "bf16" if precision == "bf16" else "no"
+
+
+def class_weights(labels: NDArray[np.int64], balanced: bool) -> NDArray[np.float32]:
+    """Weight of each class: 1, or rows / (classes * rows of the class)."""
+    counts = np.bincount(labels)
+    return (len(labels) / (len(counts) * np.maximum(counts, 1)) if balanced else np.ones(len(counts))).astype(
+        np.float32
+    )
+
+
+def _optimizer(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, fused=True)
+
+
+def _stopped(history: History, patience: int | None) -> bool:
+    return patience is not None and len(history.validation) - history.best_epoch >= patience
+
+
+def _end_epoch(
+    accelerator: Accelerator,
+    model: PreTrainedModel,
+    validation: Split,
+    settings: Training,
+    metric: Metric,
+    history: History,
+    epoch: int,
+    scratch: Path,
+) -> None:
+    """Validates, each process its share of the rows, and keeps the weights if they are the best."""
+    rows = np.arange(len(validation))[accelerator.process_index :: accelerator.num_processes]
+    mine = validation.take(rows)
+    model.eval()
+    found = []
+    with torch.inference_mode(), accelerator.autocast():
+        for chosen in mine.by_length(2 * settings.batch_size):
+            batch = {k: torch.from_numpy(v).to(accelerator.device) for k, v in mine.batch(chosen).items()}
+            values = model(**batch).logits.float().cpu()
+            losses = nn.functional.cross_entropy(values, torch.from_numpy(mine.labels[chosen]), reduction="none")
+            found += list(zip(rows[chosen].tolist(), values.argmax(-1).tolist(), losses.tolist(), strict=True))
+    everything = sorted(gather_object(found)) if accelerator.num_processes > 1 else sorted(found)
+    reached = quality(metric, validation.labels, np.array([predicted for _, predicted, _ in everything]))
+    if reached > history.best() or not history.validation:
+        history.best_epoch = epoch
+        if accelerator.is_main_process:
+            partial = scratch / f"{BEST}.partial"
+            save_file({k: v.detach().cpu().contiguous() for k, v in model.named_parameters()}, partial)
+            partial.replace(scratch / BEST)
+        accelerator.wait_for_everyone()
+    loss = float(np.mean([loss for *_, loss in everything]))
+    history.validation.append({"epoch": epoch, "quality": reached, "loss": loss})

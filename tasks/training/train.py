@@ -1,0 +1,67 @@
+"""Training from checkpoint directory to checkpoint directory, in as many processes as the settings say."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from tasks.core.files import write_json
+from tasks.modeling.checkpoint import load, save
+from tasks.recipe.schema import Recovery, Training
+from tasks.text.data import read_split
+from tasks.text.metrics import METRICS
+from tasks.training.launch import launch
+from tasks.training.loop import fit
+from tasks.training.loss import Objective, distillation, supervised
+
+TEACHER = "logits.safetensors"
+
+
+@dataclass(frozen=True)
+class Course:
+    """A training: what starts it, what it learns from, where it goes."""
+
+    start: Path
+    """Checkpoint."""
+    prepared: Path
+    teacher: Path | None
+    """Directory with the teacher's logits of the training rows (`train`), or no teacher."""
+    settings: Training
+    metric: str
+    seed: int
+    scratch: Path
+    out: Path
+
+
+def train(course: Course) -> None:
+    """Trains and writes checkpoint, tokenizer and `training.json` (curve, validation, best_epoch) to `course.out`."""
+    launch(_work, course, processes=course.settings.processes)
+
+
+def _work(course: Course) -> None:
+    model = load(course.start)
+    settings = course.settings
+    objective: Objective = supervised
+    if course.teacher and isinstance(settings, Recovery):
+        teacher = load_file(course.teacher / TEACHER)["train"]
+        objective = distillation(teacher, settings.temperature, settings.alpha)
+    history = fit(
+        model,
+        read_split(course.prepared, "train"),
+        read_split(course.prepared, "validation"),
+        settings,
+        objective,
+        METRICS[course.metric],
+        course.seed,
+        course.scratch,
+    )
+    if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
+        return
+    save(model, course.out)
+    shutil.copytree(course.prepared / "tokenizer", course.out, dirs_exist_ok=True)
+    write_json(
+        course.out / "training.json",
+        {"curve": history.curve, "validation": history.validation, "best_epoch": history.best_epoch},
+    )

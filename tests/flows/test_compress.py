@@ -1,0 +1,100 @@
+"""The chain in flows/compress.py against dvc.yaml, and what a whole run leaves."""
+
+import shutil
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from tests.flows.conftest import calls, hashes, is_clean, pipeline
+
+ROUNDS = [f"{name}@{item}" for item in ("r1", "r2") for name in ("score", "prune", "finetune", "evaluate")]
+QUANTIZED = ["quantize@dense", "quantize@pruned", "quantize@student"]
+CHAIN = ["prepare", "train", *ROUNDS, "distill", *QUANTIZED, "evaluate@test", "report"]
+
+
+def test_the_flow_runs_the_stages_of_dvc_yaml_in_their_order(finished: Path) -> None:
+    from flows.compress import chain
+    from flows.dag import Dag
+
+    dag = Dag(finished)
+    seen: list[str] = []
+    chain(lambda *name: seen.append("@".join(name)), dag.items("score"), dag.items("quantize"))
+    assert seen == [stage.name for stage in dag.stages] == CHAIN
+    for stage in dag.stages:
+        earlier = {out for name in seen[: seen.index(stage.name)] for out in dag.stage(name).outs}
+        later = {out for other in dag.stages for out in other.outs} - earlier
+        assert not later & set(stage.deps)
+
+
+def test_a_run_leaves_nothing_to_do(finished: Path) -> None:
+    assert is_clean(finished)
+    assert (finished / "calls" / "log").read_text().split() == CHAIN
+    assert not pipeline(finished)
+    assert (finished / "calls" / "log").read_text().split() == CHAIN
+
+
+def test_prefect_knows_every_stage_and_none_is_running(finished: Path) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterTags
+
+    from flows.compress import tag
+
+    with get_client(sync_client=True) as client:
+        (run,) = client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[tag(finished)])))
+        assert run.state_name == "Completed"
+        tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[UUID(str(run.id))])))
+    assert sorted(task.name for task in tasks) == sorted(CHAIN)
+    assert {task.state_name for task in tasks} == {"Completed"}
+    assert {task.name for task in tasks if "cpu" in task.tags} >= {"prepare", "prune@r1", "report"}
+    assert {task.name for task in tasks if "gpu" in task.tags} >= {"train", "score@r2", "distill"}
+
+
+def test_a_deleted_directory_comes_back_without_running(workspace: Path) -> None:
+    before = hashes(workspace)
+    shutil.rmtree(workspace / "models")
+    shutil.rmtree(workspace / "data" / "times" / "r1")
+    assert not pipeline(workspace)
+    assert calls(workspace) == []
+    assert is_clean(workspace)
+    assert hashes(workspace) == before
+
+
+@pytest.mark.parametrize(
+    ("setting", "first"), [("finetune.epochs=2", "finetune@r1"), ("quantize.calibration_rows=99", "quantize@dense")]
+)
+def test_a_changed_param_runs_what_depends_on_it_and_changing_back_runs_nothing(
+    workspace: Path, setting: str, first: str
+) -> None:
+    before = hashes(workspace)
+    assert pipeline(workspace, setting)
+    ran = calls(workspace)
+    assert ran[0] == first
+    assert {"prepare", "train", "distill", "score@r1"}.isdisjoint(ran)
+    assert is_clean(workspace)
+    assert not pipeline(workspace)
+    assert calls(workspace) == []
+    assert hashes(workspace) == before
+
+
+def test_a_forced_stage_runs_and_only_what_its_outs_change_follows(workspace: Path) -> None:
+    assert pipeline(workspace, force=("distill",))
+    assert calls(workspace) == ["distill"]
+    assert is_clean(workspace)
+
+
+def test_a_round_less_leaves_nothing_of_it(workspace: Path) -> None:
+    assert pipeline(workspace, "prune.rounds=[0.3]")
+    assert not (workspace / "models" / "rounds" / "r2").exists()
+    assert not (workspace / "data" / "rounds" / "r2").exists()
+    assert is_clean(workspace)
+    calls(workspace)
+    assert not pipeline(workspace)
+    assert calls(workspace) == []
+
+
+def test_a_changed_out_is_put_right_from_the_cache(workspace: Path) -> None:
+    (workspace / "models" / "student" / "model.safetensors").write_bytes(b"")
+    assert not pipeline(workspace)
+    assert is_clean(workspace)
+    assert calls(workspace) == []
