@@ -1,7 +1,9 @@
 """Registered models: which results of a pipeline are models, and each of them in MLflow's registry once."""
 
 import json
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +56,10 @@ def _if_model(dag: Dag, label: str, out: str) -> Iterator[tuple[str, str]]:
 class Registry:
     """The registered models of one recipe: `NAME-dense`, `NAME-pruned`, `NAME-student`, `NAME-quantized-…`."""
 
-    def __init__(self, client: MlflowClient, experiment: str, recipe: str) -> None:
-        """Uses `client`; registers models of `experiment` under names that begin with `recipe`."""
+    def __init__(self, client: MlflowClient, uri: str, experiment: str, recipe: str) -> None:
+        """Uses `client` of `uri`; registers models of `experiment` under names that begin with `recipe`."""
         self._client = client
+        self._uri = uri
         self._experiment = experiment
         self._recipe = recipe
 
@@ -76,7 +79,8 @@ class Registry:
         version = self._version(name, facts["out_md5"])
         if version is None:
             model = self._uploaded(name, directory, run, facts)
-            made = self._client.create_model_version(name, source=f"models:/{model}", run_id=run, tags=facts)
+            with _asking(self._uri):
+                made = self._client.create_model_version(name, source=f"models:/{model}", run_id=run, tags=facts)
             version = str(made.version)
         aliases = self._client.get_registered_model(name).aliases
         if str(aliases.get(ALIAS)) != version:
@@ -109,3 +113,17 @@ class Registry:
     def _search(self, name: str, md5: str) -> list[Any]:
         query = f"name = '{name}' AND tags.out_md5 = '{md5}'"
         return list(self._client.search_logged_models([self._experiment], query))
+
+
+@contextmanager
+def _asking(uri: str) -> Iterator[None]:
+    """MLflow looks a `models:/` source up where the environment says, whatever its client was told."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MLFLOW_TRACKING_URI"]
+        else:
+            os.environ["MLFLOW_TRACKING_URI"] = before

@@ -1,6 +1,5 @@
 """MLflow: a run per state of the pipeline, a record below it per stage and result; logging twice changes nothing."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -10,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import mlflow
 from mlflow import MlflowClient
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
@@ -19,6 +17,7 @@ from mlflow.exceptions import MlflowException
 
 from flows import measurements
 from flows.dag import Dag, Stage
+from flows.database import address, make
 from flows.registry import Registry, publications
 from flows.workspace import identity, private
 from tasks.core.errors import EnvironmentFault
@@ -39,14 +38,14 @@ class Tracker:
         """
         self.dag = dag
         self.workspace = identity(dag.root)
-        uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{private(dag.root, 'mlflow.db')}"
-        mlflow.set_tracking_uri(uri)  # parts of MLflow look there and not at the client
+        make(dag.root)
+        uri = address(dag.root)
         self.client = MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)
         self.state = dag.state()
         with _words(uri):
             self.experiment = self._experiment(uri)
             self._records = {run.data.tags["key"]: run.info.run_id for run in self._runs("status = 'FINISHED'")}
-        self.registry = Registry(self.client, self.experiment, dag.recipe.name)
+        self.registry = Registry(self.client, uri, self.experiment, dag.recipe.name)
         self._parent: str | None = None
 
     def missing(self) -> list[Stage]:
@@ -188,18 +187,15 @@ class Tracker:
                 return found
 
     def _experiment(self, uri: str) -> str:
-        """The experiment named like the recipe. Two processes that make a fresh database at once would ruin it."""
+        """The experiment named like the recipe."""
         name = self.dag.recipe.name
-        with private(self.dag.root, "mlflow.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            found = self.client.get_experiment_by_name(name)
-            if found and found.lifecycle_stage == "deleted":
-                self.client.restore_experiment(found.experiment_id)
-            if found:
-                return str(found.experiment_id)
-            local = uri.startswith("sqlite:")
-            location = private(self.dag.root, "mlartifacts", name).as_uri() if local else None
-            return str(self.client.create_experiment(name, artifact_location=location))
+        found = self.client.get_experiment_by_name(name)
+        if found and found.lifecycle_stage == "deleted":
+            self.client.restore_experiment(found.experiment_id)
+        if found:
+            return str(found.experiment_id)
+        location = private(self.dag.root, "mlartifacts", name).as_uri() if uri.startswith("sqlite:") else None
+        return str(self.client.create_experiment(name, artifact_location=location))
 
 
 def _inputs(stage: Stage, hashes: dict[str, str]) -> list[str]:

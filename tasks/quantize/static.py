@@ -57,7 +57,8 @@ def ranges(
         method, options = METHODS[calibration], {"symmetric": False}
         augmented = str(Path(directory) / "augmented.onnx")
         calibrator = create_calibrator(source, None, augmented, calibrate_method=method, extra_options=options)
-        calibrator.collect_data(_Reader(batches))
+        for batch in batches:  # one by one: the histograms want arrays of one shape
+            calibrator.collect_data(_Reader([batch]))
         data = calibrator.compute_data().data
     return {
         name: (min(0.0, float(np.min(data[name].lowest))), max(0.0, float(np.max(data[name].highest))))

@@ -50,8 +50,9 @@ def test_a_bug_leaves_its_traceback_in_a_log(workspace: Path, order: Order, capf
 
 def test_code_that_changes_under_a_running_stage_is_not_recorded(workspace: Path, order: Order) -> None:
     order(workspace, "sleep", "2")
-    process = drive(workspace, "run", "--force", "report")
     log = workspace / ".secateur" / "logs" / "report.log"
+    log.unlink()
+    process = drive(workspace, "run", "--force", "report")
     wait_for(lambda: log.is_file() and "chatter" in log.read_text(), process)
     (workspace / "tasks" / "report" / "code.py").write_text("# changed\n")
     _, error = process.communicate(timeout=60)

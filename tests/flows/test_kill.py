@@ -51,7 +51,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(finished: Path, fres
     for attempt in range(KILLS * 3):
         process = drive(fresh, "run")
         try:
-            process.wait(timeout=moments.uniform(1.0, 9.0))
+            process.wait(timeout=moments.uniform(1.5, 7.0))
         except subprocess.TimeoutExpired:
             kill_tree(process)
             killed += 1

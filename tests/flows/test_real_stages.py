@@ -1,0 +1,212 @@
+"""The real stages: a tiny model to its end twice with the same bytes, killed in between; the real one on few rows."""
+
+import contextlib
+import csv
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    BertTokenizerFast,
+)
+
+from tests.flows.conftest import REPOSITORY, hashes, is_clean
+from tests.flows.test_tracking import runs
+
+GOOD, BAD = ("good", "fine", "great", "lovely"), ("bad", "dull", "poor", "awful")
+PLAIN = ("a", "film", "is", "the", "very", "plot", "actor", "story", "and", "with")
+RECIPE = """
+name: tiny
+model: {source: model}
+data: {source: rows.csv}
+budget: {max_drop: 0.2, max_flops: 0.55}
+task: {max_length: 16}
+train: {epochs: 3, learning_rate: 2.0e-3, batch_size: 16, precision: fp32, checkpoint_steps: 5}
+finetune: {learning_rate: 1.0e-3, batch_size: 16, precision: fp32, checkpoint_steps: 5}
+distill: {epochs: 1, learning_rate: 1.0e-3, batch_size: 16, precision: fp32}
+prune: {rounds: [0.25, 0.5, 0.6], align: 4}
+score: {rows: 64, batch_size: 16}
+evaluate: {latency_rows: 4, throughput_batches: 1, repeats: 1, bootstrap: 100}
+"""
+
+
+def make_model(directory: Path) -> None:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *PLAIN, *map(str, range(300))]
+    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))  # noqa: S106
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    BertTokenizerFast(tokenizer_object=tokenizer).save_pretrained(directory)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
+    config = BertConfig(vocab_size=len(words), max_position_embeddings=32, **sizes)
+    BertForSequenceClassification(config).save_pretrained(directory)
+
+
+def make_rows(file: Path) -> None:
+    choose = random.Random(0)  # noqa: S311
+    with file.open("w", newline="") as out:
+        writer = csv.writer(out)
+        writer.writerow(["text", "label"])
+        for number in range(300):
+            label = choose.choice(["pos", "neg"])
+            words = [*choose.sample(PLAIN, 5), choose.choice(GOOD if label == "pos" else BAD), str(number)]
+            choose.shuffle(words)
+            writer.writerow([" ".join(words), label])
+
+
+def make_clone(root: Path) -> Path:
+    """What a git clone of this repository has that a run needs."""
+    root.mkdir(parents=True)
+    for name in ("dvc.yaml", ".dvcignore", ".gitignore", "pyproject.toml"):
+        shutil.copy(REPOSITORY / name, root)
+    for name in ("tasks", "params"):
+        shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (root / ".dvc").mkdir()
+    for name in ("config", ".gitignore"):
+        shutil.copy(REPOSITORY / ".dvc" / name, root / ".dvc")
+    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    return root
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone with a tiny model, rows and a recipe; not to be changed."""
+    root = make_clone(tmp_path_factory.mktemp("tiny") / "clone")
+    make_model(root / "model")
+    make_rows(root / "rows.csv")
+    (root / "recipe.yaml").write_text(RECIPE)
+    return root
+
+
+def secateur(root: Path, url: str, *words: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "flows.cli", *words],
+        cwd=root,
+        env={**os.environ, "PREFECT_API_URL": url, "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def finish(process: "subprocess.Popen[str]") -> str:
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    return output
+
+
+def results(root: Path) -> dict[str, str]:
+    """md5 of every out but those that hold measured times."""
+    return {path: md5 for path, md5 in hashes(root).items() if not path.startswith(("data/times", "data/report"))}
+
+
+@pytest.fixture(scope="module")
+def unbroken(tiny: Path, prefect: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny pipeline, run to its end."""
+    root = tmp_path_factory.mktemp("unbroken") / "clone"
+    shutil.copytree(tiny, root)
+    finish(secateur(root, prefect, "run", "recipe.yaml"))
+    return root
+
+
+def test_the_tiny_pipeline_prunes_until_its_budget_is_met(unbroken: Path) -> None:
+    verdicts = [json.loads((unbroken / f"data/rounds/{r}/verdict.json").read_text()) for r in ("r1", "r2", "r3")]
+    assert [verdict["state"] for verdict in verdicts] == ["continue", "met", "passed"]
+    assert json.loads((unbroken / "data/scores/r3/passed.json").read_text())["because"].startswith("r2: ")
+    quality = json.loads((unbroken / "data/evaluate/test/quality.json").read_text())
+    assert quality["pruned"] == "r2"
+    assert quality["models"]["r2"]["flops"] < 0.55 * quality["models"]["dense"]["flops"]
+    assert quality["models"]["dense"]["quality"] > 0.9
+    assert quality["models"]["pruned-static"]["bytes"] < quality["models"]["dense"]["bytes"]
+    assert "r3" not in quality["models"]
+    assert is_clean(unbroken)
+    assert (unbroken / "data/report/report.html").is_file()
+
+
+def test_the_pruned_model_loads_and_says_the_same(unbroken: Path) -> None:
+    from tasks.modeling.inference import forward, open_model
+    from tasks.text.data import read_split
+
+    batch = read_split(unbroken / "data/prepared", "test").batch(range(8))
+    directory = unbroken / "models/rounds/r2"
+    ours = open_model(directory, 1)(batch)
+    official = AutoModelForSequenceClassification.from_pretrained(directory, trust_remote_code=True)
+    np.testing.assert_allclose(ours, forward(official)(batch), atol=1e-6)
+    np.testing.assert_allclose(ours, open_model(unbroken / "models/quantized/pruned/fp32", 1)(batch), atol=1e-4)
+
+
+def test_elsewhere_and_killed_it_gives_the_same_bytes(tiny: Path, unbroken: Path, prefect: str, tmp_path: Path) -> None:
+    """In another directory, killed in every kind of stage that takes long enough to be hit."""
+    root = tmp_path / "clone"
+    shutil.copytree(tiny, root)
+    for moment in ("train", "finetune@r1", "distill", "quantize@pruned", "evaluate@test"):
+        process = secateur(root, prefect, "run", "recipe.yaml")
+        marks = {"train": "models/.dense.partial", "distill": "models/.student.partial"}
+        outs = {"finetune@r1": "models/rounds/.r1.partial", "quantize@pruned": "models/quantized/.pruned.partial"}
+        mark = root / (marks | outs).get(moment, "data/evaluate/.test.partial")
+        while process.poll() is None and not mark.exists():
+            time.sleep(0.02)
+        assert process.poll() is None, f"{moment} was over before it was seen: {process.communicate()[0]}"
+        time.sleep(0.3)
+        for member in (*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+        process.communicate()
+        assert not (root / mark.parent / mark.name.removeprefix(".").removesuffix(".partial")).exists()
+    finish(secateur(root, prefect, "run", "recipe.yaml"))
+    assert results(root) == results(unbroken)
+    assert is_clean(root)
+    assert not [run.info.run_name for run in runs(root) if run.info.status == "RUNNING"]
+    assert not list(root.rglob("*.partial"))
+
+
+def test_changing_quantize_runs_only_what_depends_on_it(unbroken: Path, prefect: str, tmp_path: Path) -> None:
+    root = tmp_path / "clone"
+    shutil.copytree(unbroken, root)
+    output = finish(secateur(root, prefect, "run", "recipe.yaml", "--set", "quantize.methods=[dynamic]"))
+    ran = {line.split(" …")[0] for line in output.splitlines() if " … done" in line} - {"start Prefect"}
+    assert ran == {"quantize@dense", "quantize@pruned", "quantize@student", "evaluate@test", "report"}
+
+
+def test_dvc_alone_gives_the_same_bytes(tiny: Path, unbroken: Path, tmp_path: Path) -> None:
+    """`dvc repro` in a second clone, with nothing of the flow; then `dvc checkout` of what was deleted."""
+    root = tmp_path / "clone"
+    shutil.copytree(tiny, root)
+    shutil.copy(unbroken / "params/pipeline.yaml", root / "params/pipeline.yaml")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(["dvc", "repro"], cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert results(root) == results(unbroken)
+    shutil.rmtree(root / "models")
+    subprocess.run(["dvc", "checkout", "-q"], cwd=root, env=environment, check=True)
+    assert is_clean(root)
+    again = subprocess.run(["dvc", "repro"], cwd=root, env=environment, capture_output=True, text=True, check=True)
+    assert "Running stage" not in again.stdout
+
+
+def test_the_real_model_on_few_rows(prefect: str, tmp_path: Path) -> None:
+    """MiniLM and Rotten Tomatoes by their package-index sources, through every stage, as `make run` does."""
+    root = make_clone(tmp_path / "clone")
+    few = ["data.limit=192", "train.epochs=1", "distill.epochs=1", "evaluate.repeats=1", "score.rows=64"]
+    finish(secateur(root, prefect, "run", *(word for setting in few for word in ("--set", setting))))
+    quality = json.loads((root / "data/evaluate/test/quality.json").read_text())["models"]
+    assert quality["dense"]["parameters"] == 22_713_986 + 0 * len(quality)
+    assert quality["r1"]["parameters"] < quality["dense"]["parameters"]
+    times = json.loads((root / "data/times/test/times.json").read_text())["models"]
+    assert times["dense"]["speedup_b1"] == 1
+    assert times.keys() == quality.keys()
