@@ -23,6 +23,7 @@ def digest(recipe: Recipe, prepared: Path, rounds: Path, evaluated: Path, times:
     return {
         "name": recipe.name,
         "task": recipe.task.model_dump(mode="json"),
+        "criterion": recipe.score.criterion,
         "metric": found.metric,
         "rows": found.rows,
         "threads": found.threads,
@@ -47,7 +48,7 @@ def removed(cut: Path) -> list[dict[str, Any]]:
             {"layer": group["layer"], "kind": group["kind"], "kept": len(group["kept"]), "total": group["before"]}
             for group in plan["groups"]
         ]
-        facts = {key: plan[key] for key in ("criterion", "scope", "threshold")}
+        facts = {key: plan[key] for key in ("scope", "threshold")}
         found.append({"round": path.parent.name, **facts, "layers": layers})
     return found
 

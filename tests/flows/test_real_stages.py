@@ -94,7 +94,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def secateur(root: Path, url: str, *words: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-m", "flows.cli", *words],
+        [sys.executable, "-c", "from flows.cli import main; main()", *words],
         cwd=root,
         env={**os.environ, "PREFECT_API_URL": url, "PYTHONPATH": str(REPOSITORY)},
         stdout=subprocess.PIPE,
