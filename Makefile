@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help env run test lint format test-long clean
+.PHONY: help env run test lint format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,9 +34,6 @@ lint: env ## style, types and the direction of imports
 format: env ## put the code in its usual form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
-
-test-long: env ## the main job killed at ten random moments, twice in two clones, with figures
-	$(BIN)/pytest -m long --timeout 7200 tests/long
 
 clean: ## everything that was made: environment, outs, caches of this workspace
 	rm -rf $(VENV) .secateur .mypy_cache .ruff_cache *.egg-info data models dvc.lock

@@ -4,14 +4,17 @@ import ctypes
 import errno
 import fcntl
 import importlib
+import logging
 import os
 import signal
+import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TextIO
 
 from tasks.core.errors import EnvironmentFault, UserError
 from tasks.recipe.job import Job
@@ -61,6 +64,9 @@ def work(job: Job, stages: str, pool: str) -> Outcome:
         stages: The module whose `run` does it.
         pool: `gpu` or `cpu`; a GPU is used by one stage at a time.
     """
+    logger = logging.getLogger("secateur.progress")  # of tasks/core/progress.py
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_Lines())
     try:
         with _device(pool):
             importlib.import_module(stages).run(job)
@@ -81,6 +87,21 @@ def work(job: Job, stages: str, pool: str) -> Outcome:
             )
         return _bug(error)
     return Outcome("done")
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    """A line of progress on stderr, at most one a second and always the last; `flows/progress.py` reads it."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+        self._next = 0.0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        done, total = getattr(record, "done", 0), getattr(record, "total", 0)
+        if done != total and time.monotonic() < self._next:
+            return False
+        self._next = time.monotonic() + 1
+        return True
 
 
 def _bug(error: Exception) -> Outcome:

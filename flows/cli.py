@@ -144,3 +144,7 @@ def _show(root: Path) -> None:
     from flows.status import show
 
     show(root)
+
+
+if __name__ == "__main__":
+    main()

@@ -19,7 +19,6 @@ from dvc.exceptions import DvcException
 from dvc.lock import LockError
 from dvc.repo import Repo, lock_repo
 from dvc.rwlock import rwlock
-from dvc.stage.cache import RunCacheNotFoundError
 from scmrepo.exceptions import SCMError
 
 from flows.workspace import PIPELINE
@@ -58,11 +57,13 @@ class Dag:
             UserError: DVC does not accept it, or the params it names.
         """
         self.root = root
-        logging.getLogger("dvc").setLevel(logging.WARNING)
+        logging.getLogger("dvc").setLevel(logging.CRITICAL)  # above ERROR its progress bars are off; it raises anyway
         self.repo = Repo(str(root), _wait_for_lock=True)
         with _plain():
             self.stages = tuple(self._read())
         self._locked: dict[str, dict[str, str]] | None = None
+        self._changed: set[str] | None = None
+        self._moved = False
         self.by_name = {stage.name: stage for stage in self.stages}
 
     @cached_property
@@ -104,6 +105,10 @@ class Dag:
     def changed(self, name: str | None = None) -> bool:
         """Whether inputs, command or outs of a stage (of any, without a name) differ from dvc.lock."""
         with _plain():
+            if self._changed is None and not self._moved:
+                self._changed = set(self.repo.status())  # all at once takes little longer than one
+            if self._changed is not None:
+                return name in self._changed if name else bool(self._changed)
             return bool(self.repo.status(targets=[name] if name else None))
 
     def restore(self, name: str) -> bool:
@@ -114,16 +119,15 @@ class Dag:
                 # A changed out would be asked about before it is overwritten.
                 stage.remove_outs(ignore_remove=False, force=False)
                 self.repo.stage_cache.restore(stage)
-            except (RunCacheNotFoundError, FileNotFoundError):
-                return False
-            except DvcException:  # a dep that is not there (yet)
+            except (DvcException, FileNotFoundError):  # no such run, or a dep is not there (yet)
                 return False
         self.commit(name)
         return True
 
     def commit(self, name: str) -> None:
         """Makes what a stage left in the workspace its result: in the cache and in dvc.lock."""
-        self._locked = None
+        self._locked = self._changed = None
+        self._moved = True
         with _plain():
             self.repo.commit(name, force=True)
 

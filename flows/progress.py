@@ -1,14 +1,20 @@
 """What a run shows: on a terminal one live line for the stage at work, elsewhere one plain line per stage."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Column
 from rich.text import Text
 
 TAIL = 400  # bytes at the end of a log that are looked at
+COUNTED = re.compile(r"(?P<done>\d+)/(?P<total>\d+)$")  # as tasks/core/progress.py counts
 
 
 class Progress:
@@ -39,13 +45,22 @@ class Progress:
             print(f"done in {_clock(time.monotonic() - start)}", file=self.console.file, flush=True)
             return
 
-        with self.console.status(Text(f"{name} …")) as status:
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(20),
+            TextColumn("{task.fields[last]}", table_column=Column(no_wrap=True, ratio=1)),
+            TimeElapsedColumn(),
+        )
+        with Bars(*columns, console=self.console, transient=True, expand=True) as bars:
+            bar = bars.add_task(name, total=None, last="")
 
             def tick(log: Path | None) -> None:
-                line = f"{name} … {_clock(time.monotonic() - start)}  {_last(log) if log else ''}"
-                text = Text(line, overflow="ellipsis", no_wrap=True)
-                text.truncate(max(self.console.width - 4, 20), overflow="ellipsis")
-                status.update(text)
+                last = _last(log) if log else ""
+                counted = COUNTED.search(last)
+                if counted:
+                    bars.update(bar, total=int(counted["total"]), completed=int(counted["done"]))
+                bars.update(bar, last=escape(last))
 
             yield tick
         self.console.print(Text(f"{name} … done in {_clock(time.monotonic() - start)}"))

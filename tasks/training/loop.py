@@ -47,6 +47,7 @@ def fit(
     Returns:
         Steps, curves and the best epoch.
     """
+    scratch.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     accelerator = Accelerator(mixed_precision=mixed_precision(settings.precision), cpu=not torch.cuda.is_available())
     if settings.freeze_embeddings:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tasks.core.errors import UserError
 from tasks.core.files import write_json
+from tasks.core.progress import progress
 from tasks.recipe.job import Job
 
 VERDICTS = {"r1": "continue", "r2": "broken"}
@@ -31,6 +32,8 @@ def run(job: Job) -> None:
 
 def _obey(orders: Path, stage: str) -> None:
     print("chatter on stdout", flush=True)
+    for done in range(3):
+        progress("step", done + 1, 3)
     if (orders / "sleep").is_file():
         time.sleep(float((orders / "sleep").read_text()))
     order = orders / stage

@@ -1,5 +1,6 @@
 """What a run says and leaves when something goes wrong."""
 
+import contextlib
 import signal
 import time
 from collections.abc import Callable
@@ -34,16 +35,32 @@ def test_a_stage_killed_for_memory_names_itself_and_how_to_resume(workspace: Pat
     assert not pipeline(workspace, "train.epochs=2")
 
 
+def run_alone(root: Path, name: str) -> None:
+    """A stage in its child, without the flow around it."""
+    from flows.dag import Dag
+    from flows.process import Workers
+
+    with contextlib.chdir(root):
+        dag = Dag(root)
+        with Workers(root, dag.recipe, ["secateur", "run"], "tests.flows.fake", ()) as workers:
+            workers.run(dag.job(name), "cpu", lambda _: None)
+
+
 def test_a_full_disk_is_the_machines_fault(workspace: Path, order: Order) -> None:
     order(workspace, "report", "full")
     with pytest.raises(EnvironmentFault, match=r"report: No space left on device: data/prepared; .*secateur run"):
-        pipeline(workspace, force=("report",))
+        run_alone(workspace, "report")
+
+
+def test_a_stages_progress_is_in_its_log(finished: Path) -> None:
+    log = (finished / ".secateur" / "logs" / "train.log").read_text()
+    assert log.split("\n")[:3] == ["chatter on stdout", "step 1/3", "step 3/3"]
 
 
 def test_a_bug_leaves_its_traceback_in_a_log(workspace: Path, order: Order, capfd: pytest.CaptureFixture[str]) -> None:
     order(workspace, "report", "bug")
     with pytest.raises(EnvironmentFault, match=r"report failed: RuntimeError: .* \(see .secateur/logs/report.log\)"):
-        pipeline(workspace, force=("report",))
+        run_alone(workspace, "report")
     assert "off by one" in (workspace / ".secateur" / "logs" / "report.log").read_text()
     assert "Traceback" in capfd.readouterr().err
 

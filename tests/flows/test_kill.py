@@ -17,7 +17,7 @@ from tests.flows.conftest import drive, hashes, is_clean, pipeline
 from tests.flows.test_compress import CHAIN
 from tests.flows.test_tracking import records, runs
 
-KILLS = 7
+KILLS = 6
 
 
 def running_in_prefect(root: Path) -> list[Any]:
@@ -51,7 +51,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(finished: Path, fres
     for attempt in range(KILLS * 3):
         process = drive(fresh, "run")
         try:
-            process.wait(timeout=moments.uniform(1.5, 7.0))
+            process.wait(timeout=moments.uniform(1.5, 6.0))
         except subprocess.TimeoutExpired:
             kill_tree(process)
             killed += 1

@@ -8,7 +8,8 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from tests.flows.conftest import calls, make_workspace, pipeline
+from tasks.recipe.load import dump, resolve
+from tests.flows.conftest import calls, pipeline
 from tests.flows.test_compress import CHAIN
 
 
@@ -78,16 +79,16 @@ def test_a_half_written_record_is_written_anew(workspace: Path) -> None:
     assert len(runs(workspace)) == len(CHAIN) + 1
 
 
-def test_the_flow_runs_nothing_after_dvc_repro_and_logs_it(prefect: str, tmp_path: Path) -> None:
-    from flows.workspace import write
-    from tasks.recipe.load import dump, resolve
-
-    root = make_workspace(tmp_path / "workspace")
-    write(root / "params" / "pipeline.yaml", dump(resolve(None, [])))
-    command = [sys.executable, "-m", "dvc", "repro", "-q", "train"]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+def test_the_flow_runs_nothing_after_dvc_repro_and_logs_it(workspace: Path) -> None:
+    setting = "distill.epochs=9"
+    (workspace / "params" / "pipeline.yaml").write_text(dump(resolve(None, [setting])))
+    command = [sys.executable, "-m", "dvc", "repro", "-q"]
+    done = subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert calls(root) == ["prepare", "train"]
-    assert pipeline(root)
-    assert calls(root) == CHAIN[2:]
-    assert records(root) == Counter(CHAIN)
+    again = ["distill", "quantize@student", "evaluate@test", "report"]
+    assert calls(workspace) == again
+    assert not pipeline(workspace, setting)
+    assert calls(workspace) == []
+    assert records(workspace) == Counter(CHAIN) + Counter(again)
+    client = MlflowClient(f"sqlite:///{workspace / '.secateur' / 'mlflow.db'}")
+    assert client.get_model_version_by_alias("quickstart-student", "current").version == 2
