@@ -3,7 +3,6 @@
 secateur ui
 """
 
-import fcntl
 import os
 import socket
 import subprocess
@@ -16,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from flows import database
 from flows.quiet import quiet
 from flows.workspace import find, private
 from tasks.core.errors import EnvironmentFault
@@ -65,9 +65,9 @@ def ui() -> int:
 
 def servers(root: Path) -> tuple[Server, ...]:
     """Prefect and MLflow on the stores that `secateur run` writes."""
-    database, artifacts = f"sqlite:///{private(root, 'mlflow.db')}", private(root, "mlartifacts").as_uri()
+    store, artifacts = f"sqlite:///{private(root, 'mlflow.db')}", private(root, "mlartifacts").as_uri()
     listen = ("--host", HOST, "--port", "{port}")
-    stores = ("--backend-store-uri", database, "--artifacts-destination", artifacts)
+    stores = ("--backend-store-uri", store, "--artifacts-destination", artifacts)
     return (
         Server("Prefect", 4200, "/api/health", ("-m", "prefect", "server", "start", "--no-services", *listen)),
         Server("MLflow", 5000, "/health", ("-m", "mlflow", "server", *listen, "--workers", "1", *stores)),
@@ -83,7 +83,7 @@ def log(root: Path, name: str) -> Path:
 def started(root: Path, server: Server) -> Iterator[tuple[Server, str, "subprocess.Popen[bytes]"]]:
     """The server, its address and process; it ends with the block, or with this process, however that ends."""
     if server.name == "MLflow":
-        _make_database(root)
+        database.make(root)
     port = _free(server.port)
     command = [sys.executable, *(part.format(port=port) for part in server.command)]
     url = f"http://{HOST}:{port}"
@@ -131,18 +131,6 @@ def wait(process: "subprocess.Popen[bytes]", url: str, name: str, root: Path) ->
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     raise EnvironmentFault(f"{name} did not answer in {PATIENCE:.0f} s; {log(root, name)} says why")
-
-
-def _make_database(root: Path) -> None:
-    """A fresh database is made before the server starts: a run that makes it at the same time would ruin it."""
-    database = private(root, "mlflow.db")
-    with private(root, "mlflow.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not database.exists():
-            command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{database}"]
-            made = subprocess.run(command, capture_output=True, text=True, check=False)
-            if made.returncode:
-                raise EnvironmentFault(f"MLflow could not make {database}: {made.stderr.strip().splitlines()[-1:]}")
 
 
 def _free(port: int) -> int:
