@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help env run test lint format clean
+.PHONY: help env run test test-long lint format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ run: env ## the main job: compress MiniLM on Rotten Tomatoes and show what was g
 
 test: env ## every check that CI makes of the code's behaviour
 	$(BIN)/pytest
+
+test-long: env ## whole pipelines: killed and resumed, by dvc alone, the real model on few rows
+	$(BIN)/pytest -m long
 
 lint: env ## style, types and the direction of imports
 	$(BIN)/ruff check .

@@ -149,6 +149,7 @@ def test_the_pruned_model_loads_and_says_the_same(unbroken: Path) -> None:
     np.testing.assert_allclose(ours, open_model(unbroken / "models/quantized/pruned/fp32", 1)(batch), atol=1e-4)
 
 
+@pytest.mark.long
 def test_elsewhere_and_killed_it_gives_the_same_bytes(tiny: Path, unbroken: Path, prefect: str, tmp_path: Path) -> None:
     """In another directory, killed in every kind of stage that takes long enough to be hit."""
     root = tmp_path / "clone"
@@ -181,6 +182,7 @@ def test_changing_quantize_runs_only_what_depends_on_it(unbroken: Path, prefect:
     assert ran == {"quantize@dense", "quantize@pruned", "quantize@student", "evaluate@test", "report"}
 
 
+@pytest.mark.long
 def test_dvc_alone_gives_the_same_bytes(tiny: Path, unbroken: Path, tmp_path: Path) -> None:
     """`dvc repro` in a second clone, with nothing of the flow; then `dvc checkout` of what was deleted."""
     root = tmp_path / "clone"
@@ -198,6 +200,7 @@ def test_dvc_alone_gives_the_same_bytes(tiny: Path, unbroken: Path, tmp_path: Pa
     assert "Running stage" not in again.stdout
 
 
+@pytest.mark.long
 def test_the_real_model_on_few_rows(prefect: str, tmp_path: Path) -> None:
     """MiniLM and Rotten Tomatoes by their package-index sources, through every stage, as `make run` does."""
     root = make_clone(tmp_path / "clone")
