@@ -13,7 +13,6 @@ from tasks.recipe.schema import Evaluate
 from tasks.text.data import Batch, Split
 
 BATCH = 32
-WARM_UP = 3
 
 
 def measure(models: Mapping[str, Forward], split: Split, settings: Evaluate) -> dict[str, dict[str, float]]:
@@ -32,8 +31,8 @@ def measure(models: Mapping[str, Forward], split: Split, settings: Evaluate) -> 
     seconds: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in models}
     for number in range(settings.repeats):
         for done, (name, run) in enumerate(models.items()):
-            for times, batches in zip(seconds[name], (single, full), strict=True):
-                times += _timed(run, batches)
+            for times, batches, warm_up in zip(seconds[name], (single, full), (3, 1), strict=True):
+                times += _timed(run, batches, warm_up)
             progress("model", number * len(models) + done + 1, settings.repeats * len(models))
     rows = sum(len(batch["input_ids"]) for batch in full) / len(full)
     first = next(iter(models))
@@ -69,8 +68,8 @@ def peak_memory(open_it: Callable[[], Forward], batch: Batch) -> tuple[Forward, 
     return run, 1024 * max(0, _kilobytes(status, "VmHWM:") - before)
 
 
-def _timed(run: Forward, batches: list[Batch]) -> list[float]:
-    for batch in batches[:WARM_UP]:
+def _timed(run: Forward, batches: list[Batch], warm_up: int) -> list[float]:
+    for batch in batches[:warm_up]:
         run(batch)
     times = []
     for batch in batches:

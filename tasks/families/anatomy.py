@@ -53,6 +53,8 @@ class Kind:
     """(module, attribute) that holds the number of units."""
     widths: tuple[tuple[str, str], ...] = ()
     """(module, attribute) that holds the number of units times `block`."""
+    aligned: bool = False
+    """Whether a layer keeps a multiple of `prune.align` units, so that matrices have sizes that hardware likes."""
 
 
 @dataclass(frozen=True)
@@ -137,4 +139,5 @@ def heads(attention: Attention, output: str, count: str, width: str) -> Kind:
 
 def neurons(up: str, down: str) -> Kind:
     """FFN neurons between two `nn.Linear`."""
-    return Kind("neuron", ((f"{up}.weight", 0), (f"{up}.bias", 0), (f"{down}.weight", 1)), block=lambda _: 1)
+    cuts = ((f"{up}.weight", 0), (f"{up}.bias", 0), (f"{down}.weight", 1))
+    return Kind("neuron", cuts, block=lambda _: 1, aligned=True)

@@ -17,14 +17,23 @@ Forward = Callable[[Batch], Logits]
 GRAPH = "model.onnx"
 
 
-def forward(model: PreTrainedModel) -> Forward:
-    """Batch to logits of shape (rows, labels), on the model's device, in eval mode."""
-    model.eval()
-    device = next(model.parameters()).device
+def device() -> torch.device:
+    """Where models run: the GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def forward(model: PreTrainedModel, *, bf16: bool = False) -> Forward:
+    """Batch to logits of shape (rows, labels); moves the model to the device and into eval mode.
+
+    Args:
+        bf16: matrix products in bfloat16, otherwise everything in float32.
+    """
+    place = device()
+    model.to(place).eval()  # type: ignore[arg-type]
 
     def run(batch: Batch) -> Logits:
-        with torch.inference_mode():
-            tensors = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
+        with torch.inference_mode(), torch.autocast(place.type, torch.bfloat16, enabled=bf16):
+            tensors = {name: torch.from_numpy(array).to(place) for name, array in batch.items()}
             return model(**tensors).logits.float().cpu().numpy()  # type: ignore[no-any-return]
 
     return run

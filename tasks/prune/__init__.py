@@ -23,7 +23,9 @@ def prune(model: Path, scores: Path, number: int, settings: Prune, out: Path) ->
     """
     source = load(model)
     importance = load_file(scores / "scores.safetensors")
-    groups = family_of(source.config.model_type).groups(source)
+    family = family_of(source.config.model_type)
+    groups = family.groups(source)
+    align = {kind.name: settings.align if kind.aligned else 1 for kind in family.kinds}
     dense = dense_counts(source)
     ratios: dict[str, float] = {kind: settings.ratio(number, kind) for kind in settings.kinds}
     keep = targets(dense, ratios)
@@ -31,9 +33,8 @@ def prune(model: Path, scores: Path, number: int, settings: Prune, out: Path) ->
     thresholds: dict[str, float | None] = {}
     for kind in dense:
         layers = [importance[f"{kind}.{group.layer}"] for group in groups if group.kind == kind]
-        align = 1 if kind == "head" else settings.align
         if kind in settings.kinds:
-            choice = choose(layers, keep[kind], align, settings.scope, settings.normalize)
+            choice = choose(layers, keep[kind], align[kind], settings.scope, settings.normalize)
             kept[kind], thresholds[kind] = choice.kept, choice.threshold
         else:
             kept[kind], thresholds[kind] = [list(range(len(layer))) for layer in layers], None

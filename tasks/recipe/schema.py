@@ -56,7 +56,7 @@ class Budget(Section):
 
 
 class Training(Section):
-    epochs: Count
+    epochs: Positive
     batch_size: Count
     accumulate: Count
     learning_rate: Positive
@@ -67,6 +67,7 @@ class Training(Section):
     patience: Count | None
     class_weights: bool
     freeze_embeddings: bool
+    dropout: Share | None
     checkpoint_steps: Count
     processes: Annotated[int, Field(ge=0)]
 

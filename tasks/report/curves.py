@@ -19,11 +19,11 @@ def curves(trainings: Mapping[str, Mapping[str, Any]], metric: str, out: Path) -
         start, ticks, total = 0.0, [], sum(map(_epochs, trainings.values()))
         for name, training in trainings.items():
             epochs = _epochs(training)
-            _training(loss, quality, training, start, epochs, colour_of(name))
+            _training(loss, quality, training, start, colour_of(name))
             place, frame = (start + epochs / 2, 1.0), loss.get_xaxis_transform()
             note(loss, name, place, (0, 4), colour_of(name), frame, ha="center", size=9, weight="bold")
-            first = epochs if total > MOST_TICKS else 1
-            ticks += [(start + epoch, str(epoch)) for epoch in range(first, epochs + 1)]
+            ends = [entry["epoch"] for entry in training["validation"]]
+            ticks += [(start + end, f"{end:.3g}") for end in (ends[-1:] if total > MOST_TICKS else ends)]
             start += epochs
             for axes in (loss, quality):
                 axes.axvline(start, color=COLOURS["line"], linewidth=1, zorder=0)
@@ -40,18 +40,15 @@ def curves(trainings: Mapping[str, Mapping[str, Any]], metric: str, out: Path) -
         return save(figure, out, "training", f"Training loss and validation {metric} of {', '.join(trainings)}")
 
 
-def _epochs(training: Mapping[str, Any]) -> int:
-    return max(1, len(training["validation"]))
+def _epochs(training: Mapping[str, Any]) -> float:
+    return float(training["validation"][-1]["epoch"])
 
 
-def _training(loss: Axes, quality: Axes, training: Mapping[str, Any], start: float, epochs: int, colour: str) -> None:
-    steps = [entry["step"] for entry in training["curve"]]
-    if steps:
-        xs = [start + epochs * step / max(steps) for step in steps]
-        loss.plot(xs, [entry["loss"] for entry in training["curve"]], color=colour, linewidth=1.3)
-    ends = [start + number + 1 for number in range(len(training["validation"]))]
-    scores = [entry["quality"] for entry in training["validation"]]
+def _training(loss: Axes, quality: Axes, training: Mapping[str, Any], start: float, colour: str) -> None:
+    losses, scores = training["curve"], [entry["quality"] for entry in training["validation"]]
+    places = [start + entry["epoch"] for entry in losses]
+    loss.plot(places, [entry["loss"] for entry in losses], color=colour, linewidth=1.3)
+    ends = [start + entry["epoch"] for entry in training["validation"]]
     quality.plot(ends, scores, "o-", color=colour, linewidth=1.3, markersize=4.5, clip_on=False)
-    if scores:
-        best = max(scores)
-        note(quality, f"{best:.3f}", (ends[scores.index(best)], best), (-3, 4), COLOURS["muted"], ha="right")
+    best = max(scores)
+    note(quality, f"{best:.3f}", (ends[scores.index(best)], best), (-3, 4), COLOURS["muted"], ha="right")

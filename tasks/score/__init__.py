@@ -6,6 +6,7 @@ import numpy as np
 from safetensors.torch import save_file
 
 from tasks.modeling.checkpoint import load
+from tasks.modeling.inference import device
 from tasks.recipe.schema import Score
 from tasks.score.criterion import score
 from tasks.score.fisher import FISHER
@@ -21,5 +22,5 @@ def score_units(model: Path, prepared: Path, settings: Score, seed: int, out: Pa
     """Writes `scores.safetensors`: a float32 vector per kind and layer ("head.0"), one number per unit of `model`."""
     train = read_split(prepared, "train")
     rows = np.random.default_rng(seed).permutation(len(train))[: settings.rows]
-    scores = score(load(model), CRITERIA[settings.criterion], train.take(np.sort(rows)), settings.batch_size)
+    scores = score(load(model).to(device()), CRITERIA[settings.criterion], train.take(np.sort(rows)), settings.batch_size)
     save_file(scores, out / SCORES)

@@ -10,6 +10,7 @@ from tasks.modeling.checkpoint import load, save
 from tasks.modeling.inference import forward, logits
 from tasks.recipe.schema import Training
 from tasks.text.data import read_labels, read_split
+from tasks.training.loop import mixed_precision
 from tasks.training.train import TEACHER, Course, train
 
 
@@ -23,7 +24,8 @@ def train_dense(
         prepared: out of the prepare stage.
         scratch: where the training may leave checkpoints.
         out: gets the checkpoint.
-        teacher: gets its logits of the rows of `train` and `validation`, float32, shape (rows, labels).
+        teacher: gets its logits, shape (rows, labels), of `train`, in the precision of the training, and of
+            `validation`, in float32.
     """
     labels = read_labels(prepared)
     start = scratch / "start"
@@ -37,6 +39,7 @@ def train_dense(
         with whole(start) as directory:
             save(load(source, head=head), directory)
     train(Course(start, prepared, None, settings, metric, seed, scratch, out))
-    run = forward(load(out))
-    outputs = {name: torch.from_numpy(logits(run, read_split(prepared, name), 64)) for name in ("train", "validation")}
+    outputs = {}
+    for name, bf16 in (("train", mixed_precision(settings.precision) == "bf16"), ("validation", False)):
+        outputs[name] = torch.from_numpy(logits(forward(load(out), bf16=bf16), read_split(prepared, name), 64))
     save_file(outputs, teacher / TEACHER)

@@ -1,6 +1,7 @@
 """One training loop for every stage that trains: deterministic, resumable, the same on one process or several."""
 
 import contextlib
+import math
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,12 @@ def fit(
     scratch.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     accelerator = Accelerator(mixed_precision=mixed_precision(settings.precision), cpu=not torch.cuda.is_available())
+    for module in model.modules():
+        if settings.dropout is not None and isinstance(module, nn.Dropout):
+            module.p = settings.dropout
+    if accelerator.device.type == "cpu":
+        # PyTorch's fused attention is the slower one here: its backward pass on short texts takes a third of the step.
+        model.set_attn_implementation("eager")
     if settings.freeze_embeddings:
         model.get_input_embeddings().requires_grad_(False)
     wrapped, optimizer = accelerator.prepare(model, _optimizer(model, settings))
@@ -58,13 +65,13 @@ def fit(
     weights = torch.from_numpy(class_weights(train.labels, settings.class_weights)).to(accelerator.device)
     labels = torch.from_numpy(train.labels).to(accelerator.device)
     per_epoch = -(-len(train) // settings.batch_size)
-    steps = per_epoch * settings.epochs
+    steps = math.ceil(per_epoch * settings.epochs)
     history = load_state(scratch / "state", bare, optimizer.optimizer, rank, world)
 
     while history.step < steps and not _stopped(history, settings.patience):
         epoch, done = divmod(history.step, per_epoch)
         wrapped.train()
-        for rows in epoch_batches(train.lengths, settings.batch_size, seed, epoch)[done:]:
+        for rows in epoch_batches(train.lengths, settings.batch_size, seed, epoch)[done : steps - epoch * per_epoch]:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(history.step, steps, settings.learning_rate, settings.warmup)
             total = weights[labels[torch.from_numpy(rows)]].sum()
@@ -93,7 +100,7 @@ def fit(
                 progress("step", history.step, steps)
             if history.step % settings.checkpoint_steps == 0 and history.step % per_epoch:
                 save_state(scratch / "state", bare, optimizer.optimizer, history, rank)
-        _end_epoch(accelerator, bare, validation, settings, metric, history, epoch + 1, scratch)
+        _end_epoch(accelerator, bare, validation, settings, metric, history, history.step / per_epoch, scratch)
         save_state(scratch / "state", bare, optimizer.optimizer, history, rank)
 
     best = load_file(scratch / BEST)
@@ -130,7 +137,8 @@ def _optimizer(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
 
 
 def _stopped(history: History, patience: int | None) -> bool:
-    return patience is not None and len(history.validation) - history.best_epoch >= patience
+    seen = len(history.validation)
+    return bool(patience and seen) and seen - 1 - history.best() >= patience
 
 
 def _end_epoch(
@@ -140,7 +148,7 @@ def _end_epoch(
     settings: Training,
     metric: Metric,
     history: History,
-    epoch: int,
+    epoch: float,
     scratch: Path,
 ) -> None:
     """Validates, each process its share of the rows, and keeps the weights if they are the best."""
@@ -156,12 +164,11 @@ def _end_epoch(
             found += list(zip(rows[chosen].tolist(), values.argmax(-1).tolist(), losses.tolist(), strict=True))
     everything = sorted(gather_object(found)) if accelerator.num_processes > 1 else sorted(found)
     reached = quality(metric, validation.labels, np.array([predicted for _, predicted, _ in everything]))
-    if reached > history.best() or not history.validation:
-        history.best_epoch = epoch
+    loss = float(np.mean([loss for *_, loss in everything]))
+    history.validation.append({"epoch": epoch, "quality": reached, "loss": loss})
+    if history.best() == len(history.validation) - 1:
         if accelerator.is_main_process:
             partial = scratch / f"{BEST}.partial"
             save_file({k: v.detach().cpu().contiguous() for k, v in model.named_parameters()}, partial)
             partial.replace(scratch / BEST)
         accelerator.wait_for_everyone()
-    loss = float(np.mean([loss for *_, loss in everything]))
-    history.validation.append({"epoch": epoch, "quality": reached, "loss": loss})

@@ -18,14 +18,14 @@ class History:
     curve: list[dict[str, float]] = field(default_factory=list)
     """Training loss: step, epoch, loss (mean since the last entry)."""
     validation: list[dict[str, float]] = field(default_factory=list)
-    """After each epoch: epoch, quality, loss."""
-    best_epoch: int = 0
+    """After each epoch, the last of which may be a part of one: epoch, quality, loss."""
     pending: list[float] = field(default_factory=list)
     """Losses since the last entry of the curve."""
 
-    def best(self) -> float:
-        """Best validation quality so far."""
-        return max((entry["quality"] for entry in self.validation), default=float("-inf"))
+    def best(self) -> int:
+        """Index into `validation` of the entry of best quality, the first of equals."""
+        qualities = [entry["quality"] for entry in self.validation]
+        return qualities.index(max(qualities))
 
 
 def save_state(

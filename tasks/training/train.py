@@ -63,5 +63,9 @@ def _work(course: Course) -> None:
     shutil.copytree(course.prepared / "tokenizer", course.out, dirs_exist_ok=True)
     write_json(
         course.out / "training.json",
-        {"curve": history.curve, "validation": history.validation, "best_epoch": history.best_epoch},
+        {
+            "curve": history.curve,
+            "validation": history.validation,
+            "best_epoch": history.validation[history.best()]["epoch"],
+        },
     )

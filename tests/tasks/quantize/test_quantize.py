@@ -25,7 +25,8 @@ def test_says_what_the_model_says(pruned, split, tmp_path, method, tolerance):
     run, batch = open_model(tmp_path / method, 1), split.batch(range(len(split)))
     np.testing.assert_allclose(run(batch), forward(pruned)(batch), atol=tolerance)
     operators = Counter(node.op_type for node in onnx.load(tmp_path / method / "model.onnx").graph.node)
-    assert operators["Attention" if method == "fp32" else "QAttention"] == 3
+    assert operators["MultiHeadAttention"] == 3
+    assert operators["SkipLayerNormalization"] == 0
     assert operators["DynamicQuantizeLinear"] == (0 if method != "dynamic" else operators["DynamicQuantizeLinear"])
     assert operators["MatMul"] == 0 or method == "fp32"
 
@@ -35,7 +36,7 @@ def test_heads_are_the_true_ones(pruned):
     heads = [
         attribute.i
         for node in graph.graph.node
-        if node.op_type == "Attention"
+        if node.op_type == "MultiHeadAttention"
         for attribute in node.attribute
         if attribute.name == "num_heads"
     ]
