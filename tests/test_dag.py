@@ -1,6 +1,7 @@
 """dvc.yaml lists what each stage's code really is, and names the functions that there are."""
 
 import ast
+import subprocess
 from pathlib import Path
 
 import grimp
@@ -8,6 +9,7 @@ import pytest
 import yaml
 
 import tasks.stages
+from tasks.recipe.load import dump, resolve
 
 ROOT = Path(tasks.stages.__file__).parents[1]
 DAG = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -40,6 +42,12 @@ def test_deps_hold_all_code(stage, graph):
     modules = start | {module for one in start for module in graph.find_upstream_modules(one)}
     packages = {"/".join(module.split(".")[:2]) for module in modules if module.count(".")}
     assert declared == packages | {"tasks/stages.py"}
+
+
+def test_a_fresh_clone_has_the_quickstart_as_its_pipeline():
+    """So that `dvc dag` and `dvc repro` work there before any run."""
+    git = ["git", "show", "HEAD:params/pipeline.yaml"]
+    assert subprocess.run(git, cwd=ROOT, check=True, capture_output=True, text=True).stdout == dump(resolve(None, []))
 
 
 def test_every_stage_has_its_function():
