@@ -22,5 +22,6 @@ def score_units(model: Path, prepared: Path, settings: Score, seed: int, out: Pa
     """Writes `scores.safetensors`: a float32 vector per kind and layer ("head.0"), one number per unit of `model`."""
     train = read_split(prepared, "train")
     rows = np.random.default_rng(seed).permutation(len(train))[: settings.rows]
-    scores = score(load(model).to(device()), CRITERIA[settings.criterion], train.take(np.sort(rows)), settings.batch_size)
+    source = load(model).to(device())
+    scores = score(source, CRITERIA[settings.criterion], train.take(np.sort(rows)), settings.batch_size)
     save_file(scores, out / SCORES)

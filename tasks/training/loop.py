@@ -51,14 +51,7 @@ def fit(
     scratch.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     accelerator = Accelerator(mixed_precision=mixed_precision(settings.precision), cpu=not torch.cuda.is_available())
-    for module in model.modules():
-        if settings.dropout is not None and isinstance(module, nn.Dropout):
-            module.p = settings.dropout
-    if accelerator.device.type == "cpu":
-        # PyTorch's fused attention is the slower one here: its backward pass on short texts takes a third of the step.
-        model.set_attn_implementation("eager")
-    if settings.freeze_embeddings:
-        model.get_input_embeddings().requires_grad_(False)
+    _set_up(model, settings, accelerator.device)
     wrapped, optimizer = accelerator.prepare(model, _optimizer(model, settings))
     bare = accelerator.unwrap_model(wrapped)
     rank, world = accelerator.process_index, accelerator.num_processes
@@ -125,6 +118,17 @@ def class_weights(labels: NDArray[np.int64], balanced: bool) -> NDArray[np.float
     return (len(labels) / (len(counts) * np.maximum(counts, 1)) if balanced else np.ones(len(counts))).astype(
         np.float32
     )
+
+
+def _set_up(model: PreTrainedModel, settings: Training, device: torch.device) -> None:
+    for module in model.modules():
+        if settings.dropout is not None and isinstance(module, nn.Dropout):
+            module.p = settings.dropout
+    if device.type == "cpu":
+        # PyTorch's fused attention is the slower one here: its backward pass on short texts takes a third of the step.
+        model.set_attn_implementation("eager")
+    if settings.freeze_embeddings:
+        model.get_input_embeddings().requires_grad_(False)
 
 
 def _optimizer(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
