@@ -52,6 +52,8 @@ def environment(recipe: Recipe) -> dict[str, str]:
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
+        # Layers of unequal sizes times texts of unequal lengths: more shapes than the 1024 oneDNN keeps kernels for.
+        "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "16384",
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # without it CUDA's matrix products differ from run to run
     }
 

@@ -191,8 +191,6 @@ def run(job: Job) -> None:
     """Does the work of `job.stage`; its outs are there whole, with provenance, or not at all."""
     import torch
 
-    # Layers of unequal sizes times texts of unequal lengths are more shapes of matrix products than oneDNN keeps.
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "16384")
     threads = job.recipe.threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())

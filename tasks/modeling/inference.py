@@ -29,7 +29,7 @@ def forward(model: PreTrainedModel, *, bf16: bool = False) -> Forward:
         bf16: matrix products in bfloat16, otherwise everything in float32.
     """
     place = device()
-    model.to(place).eval()  # type: ignore[arg-type]
+    model.to(place).eval()
 
     def run(batch: Batch) -> Logits:
         with torch.inference_mode(), torch.autocast(place.type, torch.bfloat16, enabled=bf16):

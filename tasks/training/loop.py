@@ -142,7 +142,7 @@ def _optimizer(model: nn.Module, settings: Training) -> torch.optim.Optimizer:
 
 def _stopped(history: History, patience: int | None) -> bool:
     seen = len(history.validation)
-    return bool(patience and seen) and seen - 1 - history.best() >= patience
+    return patience is not None and seen > 0 and seen - 1 - history.best() >= patience
 
 
 def _end_epoch(

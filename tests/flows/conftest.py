@@ -110,6 +110,14 @@ def finished(prefect: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace of the real stages with a tiny model; not to be changed."""
+    from tests.flows.tiny import make_tiny
+
+    return make_tiny(tmp_path_factory.mktemp("tiny") / "clone")
+
+
 @pytest.fixture
 def workspace(finished: Path, tmp_path: Path) -> Path:
     """A copy of the finished workspace, with its records in MLflow."""

@@ -1,10 +1,8 @@
 """The real stages: a tiny model to its end twice with the same bytes, killed in between; the real one on few rows."""
 
 import contextlib
-import csv
 import json
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -14,99 +12,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import (
-    AutoModelForSequenceClassification,
-    BertConfig,
-    BertForSequenceClassification,
-    BertTokenizerFast,
-)
+from transformers import AutoModelForSequenceClassification
 
 from tests.flows.conftest import REPOSITORY, hashes, is_clean
 from tests.flows.test_tracking import runs
-
-GOOD, BAD = ("good", "fine", "great", "lovely"), ("bad", "dull", "poor", "awful")
-PLAIN = ("a", "film", "is", "the", "very", "plot", "actor", "story", "and", "with")
-RECIPE = """
-name: tiny
-model: {source: model}
-data: {source: rows.csv}
-budget: {max_drop: 0.2, max_flops: 0.55}
-task: {max_length: 16}
-train: {epochs: 3, learning_rate: 2.0e-3, batch_size: 16, precision: fp32, checkpoint_steps: 5}
-finetune: {learning_rate: 1.0e-3, batch_size: 16, precision: fp32, checkpoint_steps: 5}
-distill: {epochs: 1, learning_rate: 1.0e-3, batch_size: 16, precision: fp32}
-prune: {rounds: [0.25, 0.5, 0.6], align: 4}
-score: {rows: 64, batch_size: 16}
-evaluate: {latency_rows: 4, throughput_batches: 1, repeats: 1, bootstrap: 100}
-"""
-
-
-def make_model(directory: Path) -> None:
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *PLAIN, *map(str, range(300))]
-    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))  # noqa: S106
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    BertTokenizerFast(tokenizer_object=tokenizer).save_pretrained(directory)
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
-    config = BertConfig(vocab_size=len(words), max_position_embeddings=32, **sizes)
-    BertForSequenceClassification(config).save_pretrained(directory)
-
-
-def make_rows(file: Path) -> None:
-    choose = random.Random(0)  # noqa: S311
-    with file.open("w", newline="") as out:
-        writer = csv.writer(out)
-        writer.writerow(["text", "label"])
-        for number in range(300):
-            label = choose.choice(["pos", "neg"])
-            words = [*choose.sample(PLAIN, 5), choose.choice(GOOD if label == "pos" else BAD), str(number)]
-            choose.shuffle(words)
-            writer.writerow([" ".join(words), label])
-
-
-def make_clone(root: Path) -> Path:
-    """What a git clone of this repository has that a run needs."""
-    root.mkdir(parents=True)
-    for name in ("dvc.yaml", ".dvcignore", ".gitignore", "pyproject.toml"):
-        shutil.copy(REPOSITORY / name, root)
-    for name in ("tasks", "params"):
-        shutil.copytree(REPOSITORY / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (root / ".dvc").mkdir()
-    for name in ("config", ".gitignore"):
-        shutil.copy(REPOSITORY / ".dvc" / name, root / ".dvc")
-    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
-    return root
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone with a tiny model, rows and a recipe; not to be changed."""
-    root = make_clone(tmp_path_factory.mktemp("tiny") / "clone")
-    make_model(root / "model")
-    make_rows(root / "rows.csv")
-    (root / "recipe.yaml").write_text(RECIPE)
-    return root
-
-
-def secateur(root: Path, url: str, *words: str) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, "-c", "from flows.cli import main; main()", *words],
-        cwd=root,
-        env={**os.environ, "PREFECT_API_URL": url, "PYTHONPATH": str(REPOSITORY)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def finish(process: "subprocess.Popen[str]") -> str:
-    output, _ = process.communicate()
-    assert process.returncode == 0, output
-    return output
+from tests.flows.tiny import finish, make_clone, secateur
 
 
 def results(root: Path) -> dict[str, str]:
@@ -151,22 +61,21 @@ def test_the_pruned_model_loads_and_says_the_same(unbroken: Path) -> None:
 
 @pytest.mark.long
 def test_elsewhere_and_killed_it_gives_the_same_bytes(tiny: Path, unbroken: Path, prefect: str, tmp_path: Path) -> None:
-    """In another directory, killed in every kind of stage that takes long enough to be hit."""
+    """In another directory, killed in each kind of stage that takes a while."""
     root = tmp_path / "clone"
     shutil.copytree(tiny, root)
-    for moment in ("train", "quantize@pruned", "evaluate@test"):
+    for out in ("models/dense", "models/rounds/r1", "models/student", "models/quantized/pruned", "data/evaluate/test"):
         process = secateur(root, prefect, "run", "recipe.yaml")
-        marks = {"train": "models/.dense.partial", "quantize@pruned": "models/quantized/.pruned.partial"}
-        mark = root / marks.get(moment, "data/evaluate/.test.partial")
+        mark = (root / out).with_name(f".{Path(out).name}.partial")
         while process.poll() is None and not mark.exists():
             time.sleep(0.02)
-        assert process.poll() is None, f"{moment} was over before it was seen: {process.communicate()[0]}"
-        time.sleep(0.3)
+        assert process.poll() is None, f"{out} was there before it was seen: {process.communicate()[0]}"
+        time.sleep(0.2)
         for member in (*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)):
             with contextlib.suppress(psutil.NoSuchProcess):
                 member.kill()
         process.communicate()
-        assert not (root / mark.parent / mark.name.removeprefix(".").removesuffix(".partial")).exists()
+        assert not (root / out).exists()
     finish(secateur(root, prefect, "run", "recipe.yaml"))
     assert results(root) == results(unbroken)
     assert is_clean(root)

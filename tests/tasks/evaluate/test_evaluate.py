@@ -2,10 +2,15 @@
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 from tiny import build, rows, uneven
 
+from tasks.core.files import read_json
+from tasks.evaluate import evaluate_round
 from tasks.evaluate.timing import measure, peak_memory
+from tasks.modeling.checkpoint import save
 from tasks.modeling.inference import forward, logits
 from tasks.modeling.shrink import mask, shrink
 from tasks.modeling.size import flops, parameters
@@ -75,6 +80,27 @@ def test_verdicts(drop, flops_share, speedup, state):
     checks = judge(BUDGET, {"drop": drop, "flops_share": flops_share, "speedup_b1": speedup})
     assert [check.name for check in checks] == ["max_drop", "speedup_b1", "max_flops"]
     assert verdict(checks) == state
+
+
+@pytest.mark.parametrize(("share", "state", "timed"), [(0.1, "continue", False), (0.99, "met", True)])
+def test_a_round_is_timed_only_if_its_speed_decides(monkeypatch, tmp_path, share, state, timed):
+    dense, split = build("bert"), rows()
+    save(dense, tmp_path / "dense")
+    save(shrink(dense, uneven(dense)), tmp_path / "r1")
+    (tmp_path / "teacher").mkdir()
+    save_file(
+        {"validation": torch.from_numpy(logits(forward(dense), split, 8))}, tmp_path / "teacher/logits.safetensors"
+    )
+    monkeypatch.setattr("tasks.evaluate.read_split", lambda *_: split)
+    budget = BUDGET.model_copy(update={"max_drop": 1.0, "speedup_b1": 0.001, "max_flops": share})
+    for out in ("out", "times"):
+        (tmp_path / out).mkdir()
+    evaluate_round(
+        "r1", tmp_path / "r1", tmp_path / "dense", tmp_path / "teacher", tmp_path, budget, resolve(None, []).evaluate,
+        "accuracy", tmp_path / "out", tmp_path / "times",
+    )  # fmt: skip
+    assert read_json(tmp_path / "out/verdict.json")["state"] == state
+    assert set(read_json(tmp_path / "times/times.json")["models"]) == ({"dense", "r1-dynamic"} if timed else set())
 
 
 def test_without_a_target_the_rounds_go_on():
