@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 
 from tasks.core.errors import UserError
 from tasks.modeling import modeling_pruned
@@ -27,11 +27,16 @@ def load(directory: Path, *, head: dict[str, Any] | None = None) -> PreTrainedMo
         UserError: no safetensors in it, a damaged file, or weights that do not fit the config.
     """
     check(directory)
-    config = AutoConfig.from_pretrained(directory, trust_remote_code=False, **(head or {}))
+    config = read_config(directory, **(head or {}))
     auto = AutoModelForSequenceClassification
     base = auto._model_mapping[type(config)]
     model_class = pruned_class(base) if getattr(config, "pruned", None) else base
-    model, info = model_class.from_pretrained(directory, config=config, dtype=torch.float32, output_loading_info=True)
+    try:
+        model, info = model_class.from_pretrained(
+            directory, config=config, dtype=torch.float32, output_loading_info=True
+        )
+    except RuntimeError:  # its report of every tensor is in the log
+        raise UserError(f"{directory}: weights are not of the sizes that config.json states") from None
     missing = set(info["missing_keys"])
     if head:
         prefix = model.base_model_prefix + "."
@@ -41,6 +46,18 @@ def load(directory: Path, *, head: dict[str, Any] | None = None) -> PreTrainedMo
     if wrong:
         raise UserError(f"{directory}: weights do not fit the config: {', '.join(sorted(wrong)[:5])}")
     return model.eval()
+
+
+def read_config(directory: Path, **changes: Any) -> PreTrainedConfig:
+    """The config of the checkpoint in `directory`, with changes.
+
+    Raises:
+        UserError: an architecture that transformers does not know.
+    """
+    try:
+        return AutoConfig.from_pretrained(directory, trust_remote_code=False, **changes)
+    except ValueError as error:
+        raise UserError(f"{directory}/config.json: {str(error).strip().splitlines()[0]}") from None
 
 
 def pruned_class(base: type[PreTrainedModel]) -> type[PreTrainedModel]:

@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import save_file
 
 from tasks.core.files import whole
-from tasks.modeling.checkpoint import load, save
+from tasks.families import family_of
+from tasks.modeling.checkpoint import load, read_config, save
 from tasks.modeling.inference import forward, logits
 from tasks.recipe.schema import Training
 from tasks.text.data import read_labels, read_split
@@ -36,6 +37,7 @@ def train_dense(
             "id2label": dict(enumerate(labels)),
             "label2id": {n: i for i, n in enumerate(labels)},
         }
+        family_of(read_config(source).model_type)  # refuses what could be trained but not pruned
         with whole(start) as directory:
             save(load(source, head=head), directory)
     train(Course(start, prepared, None, settings, metric, seed, scratch, out))

@@ -77,7 +77,7 @@ TABLE: dict[str, tuple[Spoil, list[str], str, int]] = {
     "recipe is empty": (rows("", "recipe.yaml"), [], r"model\.source", 2),
     "no data file": (nothing, ["data.source=rovs.csv"], r"rovs\.csv", 2),
     "empty csv": (rows(""), [], "empty", 2),
-    "csv of a header": (rows("text,label\n"), [], "no rows", 2),
+    "csv of a header": (rows("text,label\n"), [], "no row", 2),
     "missing column": (rows(many("fine #,good", "bad #,bad").replace("label", "stars")), [], "label.*text, stars", 2),
     "one class": (rows(many("a #,good")), [], "one (class|label)", 2),
     "a row without label": (rows(many("a #,good", "b #,bad") + "c,\n"), [], "label", 2),
@@ -95,7 +95,8 @@ TABLE: dict[str, tuple[Spoil, list[str], str, int]] = {
     "truncated safetensors": (cut_off, [], "model.safetensors.*damaged", 2),
     "pickle checkpoint": (pickled, [], "run code", 2),
     "unknown architecture": (config(model_type="gptx"), [], "gptx|bert", 2),
-    "config that does not fit": (config(intermediate_size=48), [], "fit|mismatch|shape", 2),
+    "an architecture without a family": (config(model_type="electra"), [], "electra.*bert", 2),
+    "config that does not fit": (config(intermediate_size=48), [], "sizes that config.json states", 2),
     "config is no JSON": (rows("{", "model/config.json"), [], r"config\.json", 2),
     "no tokenizer": (lambda root: [p.unlink() for p in (root / "model").glob("*token*")], [], "tokenizer", 2),
     "wheel with another sha256": (

@@ -15,7 +15,8 @@ from tests.flows.test_compress import CHAIN
 
 def runs(root: Path) -> list[Any]:
     client = MlflowClient(f"sqlite:///{root / '.secateur' / 'mlflow.db'}")
-    return list(client.search_runs([client.get_experiment_by_name("quickstart").experiment_id], max_results=1000))
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    return list(client.search_runs(experiments, max_results=1000))
 
 
 def records(root: Path) -> Counter[str]:
