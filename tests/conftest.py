@@ -156,7 +156,8 @@ def finished_run(tmp_path: Path) -> Path:
     """The workspace of a run with three rounds, the third passed through."""
     run, root = Run(tmp_path), tmp_path
     (root / "params").mkdir()
-    recipe = resolve(None, ["prune.rounds=[0.3,0.55,0.7]", "prune.scope=global", "prune.normalize=true"])
+    budget = "budget={max_drop: 0.02, speedup_b1: 5, speedup_b32: 5, max_flops: null}"
+    recipe = resolve(None, [budget, "prune.rounds=[0.3,0.55,0.7]", "prune.scope=global", "prune.normalize=true"])
     (root / "params/pipeline.yaml").write_text(dump(recipe), encoding="utf-8")
     data = {
         "labels": ["rotten", "fresh"],

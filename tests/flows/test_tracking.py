@@ -28,7 +28,7 @@ def test_each_stage_has_one_record_below_the_pipelines_run(finished: Path) -> No
     (parent,) = [run for run in runs(finished) if "key" not in run.data.tags]
     assert parent.info.status == "FINISHED"
     assert parent.data.metrics["quality.dense.accuracy"] == 0.8
-    assert parent.data.params["train.epochs"] == "2"
+    assert parent.data.params["train.batch_size"] == "32"
     children = [run for run in runs(finished) if "key" in run.data.tags]
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
     assert {run.info.status for run in children} == {"FINISHED"}

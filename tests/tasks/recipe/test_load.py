@@ -234,6 +234,6 @@ def test_reading_before_the_first_run(tmp_path: Path) -> None:
 
 def test_reading_an_edited_file_checks_it(tmp_path: Path) -> None:
     path = tmp_path / "pipeline.yaml"
-    path.write_text(dump(resolve(None, [])).replace("epochs: 2", "epochs: -2").replace("seed: 0\n", ""))
+    path.write_text(dump(resolve(None, [])).replace("epochs: 1.0", "epochs: -2").replace("seed: 0\n", ""))
     with pytest.raises(UserError, match=r"seed: is missing(.|\n)*train.epochs: -2"):
         read(path)
