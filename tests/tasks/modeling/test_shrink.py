@@ -109,7 +109,7 @@ def test_refuses_weights_that_do_not_fit(tmp_path):
     save(model, tmp_path)
     text = (tmp_path / "config.json").read_text()
     (tmp_path / "config.json").write_text(text.replace('"intermediate_size": 48', '"intermediate_size": 40'))
-    with pytest.raises(UserError, match="do not fit|not of the sizes"):
+    with pytest.raises(UserError, match=r"do not fit|not of the sizes"):
         load(tmp_path)
 
 
