@@ -41,7 +41,7 @@ def train_dense(
         with whole(start) as directory:
             save(load(source, head=head), directory)
     train(Course(start, prepared, None, settings, metric, seed, scratch, out))
-    outputs = {}
+    model, outputs = load(out), {}
     for name, bf16 in (("train", mixed_precision(settings.precision) == "bf16"), ("validation", False)):
-        outputs[name] = torch.from_numpy(logits(forward(load(out), bf16=bf16), read_split(prepared, name), 64))
+        outputs[name] = torch.from_numpy(logits(forward(model, bf16=bf16), read_split(prepared, name), 64))
     save_file(outputs, teacher / TEACHER)

@@ -91,7 +91,8 @@ def fit(
                 history.curve.append({"step": history.step, "epoch": history.step / per_epoch, "loss": mean})
                 history.pending = []
                 progress("step", history.step, steps)
-            if history.step % settings.checkpoint_steps == 0 and history.step % per_epoch:
+            ends = history.step == steps or history.step % per_epoch == 0  # saved below, with its validation
+            if history.step % settings.checkpoint_steps == 0 and not ends:
                 save_state(scratch / "state", bare, optimizer.optimizer, history, rank)
         _end_epoch(accelerator, bare, validation, settings, metric, history, history.step / per_epoch, scratch)
         save_state(scratch / "state", bare, optimizer.optimizer, history, rank)

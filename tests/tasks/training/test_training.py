@@ -92,6 +92,19 @@ def test_accumulation_adds_up(tmp_path):
     assert_equal(weights(whole), weights(parts), rtol=1e-3, atol=1e-4)
 
 
+def test_cut_off_before_the_validation_of_a_part_of_an_epoch(tmp_path, monkeypatch):
+    settings = SETTINGS.model_copy(update={"epochs": 4 / 6, "checkpoint_steps": 2})
+    unbroken, expected = train(tmp_path / "unbroken", settings)
+    assert expected.step == 4
+    with monkeypatch.context() as patch:
+        patch.setattr("tasks.training.loop._end_epoch", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(tmp_path / "cut", settings)
+    model, history = train(tmp_path / "cut", settings)
+    assert history.validation == expected.validation
+    assert_equal(weights(model), weights(unbroken))
+
+
 def _in_processes(scratch, settings, out):
     """A process of a data-parallel training; see the test below."""
     model = build("bert")
