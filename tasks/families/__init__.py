@@ -2,10 +2,20 @@
 
 from tasks.core.errors import UserError
 from tasks.families.anatomy import Family
-from tasks.families.bert import BERT, ROBERTA
+from tasks.families.bert import BERT, ELECTRA, ROBERTA
 from tasks.families.distilbert import DISTILBERT
+from tasks.families.gpt2 import GPT2
+from tasks.families.llama import GEMMA, GEMMA2, GEMMA3, LLAMA, MISTRAL, QWEN2, QWEN3
+from tasks.families.opt import OPT
+from tasks.families.xlnet import XLNET
 
-FAMILIES = {family.model_type: family for family in (BERT, ROBERTA, DISTILBERT)}
+FAMILIES = {
+    family.model_type: family
+    for family in (
+        *(BERT, ROBERTA, ELECTRA, DISTILBERT, XLNET),
+        *(GPT2, OPT, LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA, GEMMA2, GEMMA3),
+    )
+}
 
 
 def family_of(model_type: str) -> Family:

@@ -1,18 +1,23 @@
-"""BERT (Devlin et al., 2019), and RoBERTa, whose encoder is the same under another name."""
+"""BERT (Devlin et al., 2019), and RoBERTa and ELECTRA, whose encoders are the same under other names."""
 
 from dataclasses import replace
 
-from tasks.families.anatomy import Attention, Family, heads, neurons
+from tasks.families.anatomy import Attention, Family, Sublayer, heads, neurons
 
-ATTENTION = Attention("attention.self", "attention.self.query", "attention.self.key", "attention.self.value")
+_ATTENTION = Attention("attention.self", "attention.self.query", "attention.self.key", "attention.self.value")
 BERT = Family(
     model_type="bert",
     layers="bert.encoder.layer",
     depth="num_hidden_layers",
-    attention=ATTENTION,
     kinds=(
-        heads(ATTENTION, "attention.output.dense", count="num_attention_heads", width="all_head_size"),
-        neurons(up="intermediate.dense", down="output.dense"),
+        heads(_ATTENTION, "attention.output.dense", "num_attention_heads", "all_head_size"),
+        neurons("intermediate.dense", down="output.dense"),
     ),
+    sublayers={
+        "attention": Sublayer(("attention.self", "attention.output.dense"), "attention.output.dense"),
+        "ffn": Sublayer(("intermediate", "output.dense"), "output.dense"),
+    },
+    attention=_ATTENTION,
 )
 ROBERTA = replace(BERT, model_type="roberta", layers="roberta.encoder.layer")
+ELECTRA = replace(BERT, model_type="electra", layers="electra.encoder.layer")

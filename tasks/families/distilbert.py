@@ -1,15 +1,17 @@
 """DistilBERT (Sanh et al., 2019)."""
 
-from tasks.families.anatomy import Attention, Family, heads, neurons
+from tasks.families.anatomy import Attention, Family, Sublayer, heads, neurons
 
-ATTENTION = Attention("attention", "attention.q_lin", "attention.k_lin", "attention.v_lin", output="attention.out_lin")
+_ATTENTION = Attention("attention", "attention.q_lin", "attention.k_lin", "attention.v_lin", output="attention.out_lin")
 DISTILBERT = Family(
     model_type="distilbert",
     layers="distilbert.transformer.layer",
     depth="n_layers",
-    attention=ATTENTION,
-    kinds=(
-        heads(ATTENTION, "attention.out_lin", count="n_heads", width="dim"),
-        neurons(up="ffn.lin1", down="ffn.lin2"),
-    ),
+    kinds=(heads(_ATTENTION, "attention.out_lin", "n_heads", "dim"), neurons("ffn.lin1", down="ffn.lin2")),
+    width="dim",
+    sublayers={
+        "attention": Sublayer(("attention",), "attention.out_lin"),
+        "ffn": Sublayer(("ffn.lin1", "ffn.lin2"), "ffn.lin2"),
+    },
+    attention=_ATTENTION,
 )

@@ -15,6 +15,7 @@ from onnxruntime.transformers.optimizer import optimize_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from tasks.core.errors import UserError
 from tasks.families import family_of
 from tasks.families.anatomy import Attention, Family, head_dim
 
@@ -80,9 +81,12 @@ def _fused(model: PreTrainedModel, family: Family) -> Iterator[_Wrapper]:
     """A wrapper of `model` whose self-attention modules compute by the fused operator, until the block ends."""
     wrapper = _Wrapper(model)
     changed = []
+    names = family.attention
+    if names is None:
+        raise UserError(f"{family.model_type}: its graphs are not fused yet; set quantize.models to []")
     for layer in model.get_submodule(family.layers):
-        module = layer.get_submodule(family.attention.module)
-        module.forward = types.MethodType(_attention(layer, family.attention, head_dim(model.config), wrapper), module)
+        module = layer.get_submodule(names.module)
+        module.forward = types.MethodType(_attention(layer, names, head_dim(model.config), wrapper), module)
         changed.append(module)
     try:
         yield wrapper

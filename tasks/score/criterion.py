@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from tasks.core.progress import progress
 from tasks.families import family_of
-from tasks.families.anatomy import Cut, Group
+from tasks.families.anatomy import Group
 from tasks.text.data import Split
 
 Scores = dict[str, Tensor]
@@ -38,27 +38,23 @@ def score(model: PreTrainedModel, criterion: Criterion, split: Split, batch_size
     parameters = dict(model.named_parameters())
     if not criterion.gradients:
         zero = torch.zeros(())
-        return {_name(g): criterion.final(criterion.batch(_totals(g, parameters, criterion, zero))) for g in groups}
+        return {g.name: criterion.final(criterion.batch(_totals(g, parameters, criterion, zero))) for g in groups}
     device = next(model.parameters()).device
     wanted = {cut.tensor for group in groups for cut in group.cuts}
     for name, parameter in parameters.items():
         parameter.requires_grad_(name in wanted)
-    sums = {_name(group): torch.zeros(group.count, dtype=torch.float64, device=device) for group in groups}
+    sums = {group.name: torch.zeros(group.count, dtype=torch.float64, device=device) for group in groups}
     batches = list(split.by_length(batch_size))
     for number, rows in enumerate(batches):
         batch = {name: torch.from_numpy(array).to(device) for name, array in split.batch(rows).items()}
         logits = model(**batch).logits.float()
         torch.nn.functional.cross_entropy(logits, torch.from_numpy(split.labels[rows]).to(device)).backward()  # type: ignore[no-untyped-call]
         for group in groups:
-            sums[_name(group)] += criterion.batch(_totals(group, parameters, criterion, None))
+            sums[group.name] += criterion.batch(_totals(group, parameters, criterion, None))
         model.zero_grad(set_to_none=True)
         progress("batch", number + 1, len(batches))
     model.requires_grad_(True)
     return {name: criterion.final(total / len(batches)).float().cpu() for name, total in sums.items()}
-
-
-def _name(group: Group) -> str:
-    return f"{group.kind}.{group.layer}"
 
 
 def _totals(group: Group, parameters: dict[str, Tensor], criterion: Criterion, gradient: Tensor | None) -> Tensor:
@@ -67,10 +63,5 @@ def _totals(group: Group, parameters: dict[str, Tensor], criterion: Criterion, g
         weight = parameters[cut.tensor]
         slope = weight.grad if gradient is None else gradient
         if slope is not None:
-            total += per_unit(criterion.element(weight.detach(), slope), cut, group.count)
+            total += cut.per_unit(criterion.element(weight.detach(), slope)).sum(1)
     return total
-
-
-def per_unit(values: Tensor, cut: Cut, count: int) -> Tensor:
-    """Sums `values`, of the shape of the cut tensor, over the entries of each unit; shape (count,)."""
-    return values.movedim(cut.axis, 0).reshape(count, -1).sum(1)

@@ -30,9 +30,14 @@ def naive(model, split, name):
             for unit in range(group.count):
                 weights, slopes = [], []
                 for cut in group.cuts:
-                    for i in range(unit * cut.block, (unit + 1) * cut.block):
-                        weights.append(parameters[cut.tensor].detach().select(cut.axis, i).flatten())
-                        slopes.append(parameters[cut.tensor].grad.select(cut.axis, i).flatten())
+                    size = parameters[cut.tensor].shape[cut.axis] // cut.parts
+                    for part in range(cut.parts):
+                        for i in range(part * size + unit * cut.block, part * size + (unit + 1) * cut.block):
+                            weights.append(parameters[cut.tensor].detach().select(cut.axis, i).flatten())
+                            slope = parameters[cut.tensor].grad
+                            slopes.append(
+                                torch.zeros_like(weights[-1]) if slope is None else slope.select(cut.axis, i).flatten()
+                            )
                 w, g = torch.cat(weights), torch.cat(slopes)
                 value = {
                     "magnitude": (w**2).sum().sqrt(),

@@ -1,0 +1,32 @@
+"""Llama (Touvron et al., 2023) and its kin: grouped-query attention, gated FFN, RMSNorm.
+
+A KV group is a key-value head with the query heads that share it (Ainslie et al., 2023); `head` is a query head alone.
+"""
+
+from dataclasses import replace
+
+from tasks.families.anatomy import ATTENTION, Family, Kind, Sublayer, head_dim, neurons
+
+_QUERY = (("self_attn.q_proj.weight", 0), ("self_attn.q_proj.bias", 0))
+_KEY = tuple((f"self_attn.{name}_proj.{part}", 0) for name in "kv" for part in ("weight", "bias"))
+_JOIN = ("self_attn.o_proj.weight", 1)
+_PER_GROUP = (("self_attn", "num_key_value_groups"),)
+LLAMA = Family(
+    model_type="llama",
+    layers="model.layers",
+    depth="num_hidden_layers",
+    kinds=(
+        Kind("kv_group", (*_KEY, *_QUERY, _JOIN), head_dim, sublayer=ATTENTION),
+        Kind("head", (*_QUERY, _JOIN), head_dim, _PER_GROUP, ATTENTION, parts_of="kv_group"),
+        neurons("mlp.gate_proj", "mlp.up_proj", down="mlp.down_proj"),
+    ),
+    sublayers={
+        "attention": Sublayer(("self_attn",), "self_attn.o_proj"),
+        "ffn": Sublayer(("mlp",), "mlp.down_proj"),
+    },
+    norms="rms",
+)
+MISTRAL = replace(LLAMA, model_type="mistral")
+QWEN2 = replace(LLAMA, model_type="qwen2")
+QWEN3 = replace(LLAMA, model_type="qwen3")
+GEMMA, GEMMA2, GEMMA3 = (replace(LLAMA, model_type=name, norms="rms1") for name in ("gemma", "gemma2", "gemma3_text"))

@@ -1,0 +1,104 @@
+"""The matrices of a model's layers, each seen as (outputs, inputs), and what flows into them."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from tasks.families import family_of
+from tasks.families.anatomy import Cut
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A weight of a layer that is multiplied with activations, whatever the axes it is stored in."""
+
+    layer: int
+    tensor: str
+    """Name of the parameter."""
+    parameter: nn.Parameter
+    inputs: tuple[int, ...]
+    """The axes of the parameter that are its inputs; the others are its outputs."""
+    _hook: Callable[[Callable[[Tensor], None]], Callable[[], None]]
+
+    def read(self) -> Tensor:
+        """A copy, shape (outputs, inputs)."""
+        order = [*self._outputs(), *self.inputs]
+        size = [self.parameter.shape[axis] for axis in self._outputs()]
+        return self.parameter.detach().permute(order).reshape(int(torch.tensor(size).prod()), -1).clone()
+
+    def write(self, values: Tensor) -> None:
+        """Sets the weight from a matrix of the shape of `read`."""
+        order = [*self._outputs(), *self.inputs]
+        back = [order.index(axis) for axis in range(self.parameter.ndim)]
+        shape = [self.parameter.shape[axis] for axis in order]
+        with torch.no_grad():
+            self.parameter.copy_(values.reshape(shape).permute(back))
+
+    def columns(self, cut: Cut, units: Sequence[int]) -> Tensor:
+        """Columns of the matrix that the units of `cut`, along an axis of its inputs, hold; int64."""
+        place = self.inputs.index(cut.axis)
+        sizes = [self.parameter.shape[axis] for axis in self.inputs]
+        grid = torch.arange(int(torch.tensor(sizes).prod())).reshape(sizes)
+        return grid.index_select(place, cut.index(units)).movedim(place, 0).flatten()
+
+    def watch(self, consume: Callable[[Tensor], None]) -> Callable[[], None]:
+        """Calls `consume` with the inputs of every forward pass, shape (tokens, inputs), until the result is called."""
+        count = int(torch.tensor([self.parameter.shape[axis] for axis in self.inputs]).prod())
+        return self._hook(lambda x: consume(x.detach().reshape(-1, count)))
+
+    def _outputs(self) -> list[int]:
+        return [axis for axis in range(self.parameter.ndim) if axis not in self.inputs]
+
+
+def matrices(model: PreTrainedModel) -> list[Matrix]:
+    """Every matrix of every layer, in the order of the layers; embeddings and heads are none of them.
+
+    Raises:
+        LookupError: the layers hold none.
+    """
+    family = family_of(model.config.model_type)
+    found = []
+    for number, layer in enumerate(model.get_submodule(family.layers)):
+        prefix = f"{family.layers}.{number}."
+        for name, axes in family.raw.items():
+            hook = _raw(family.watch, layer, name)
+            found.append(Matrix(number, prefix + name, layer.get_parameter(name), axes, hook))
+        for name, module in layer.named_modules():
+            if isinstance(module, nn.Linear | Conv1D):
+                axes = (0,) if isinstance(module, Conv1D) else (1,)
+                found.append(
+                    Matrix(number, f"{prefix}{name}.weight", module.get_parameter("weight"), axes, _input(module))
+                )
+    if not found:
+        raise LookupError(f"{family.model_type}: no matrices in {family.layers}")
+    return found
+
+
+@contextlib.contextmanager
+def watching(watches: Sequence[tuple[Matrix, Callable[[Tensor], None]]]) -> Iterator[None]:
+    """Hands the inputs of each matrix to its consumer while the block runs."""
+    stops: list[Callable[[], None]] = []
+    try:
+        for matrix, consume in watches:
+            stops.append(matrix.watch(consume))
+        yield
+    finally:
+        for stop in reversed(stops):
+            stop()
+
+
+def _input(module: nn.Module) -> Callable[[Callable[[Tensor], None]], Callable[[], None]]:
+    return lambda consume: module.register_forward_pre_hook(lambda _, args: consume(args[0])).remove
+
+
+def _raw(
+    watch: Callable[[nn.Module, str, Callable[[Tensor], None]], Callable[[], None]] | None, layer: nn.Module, name: str
+) -> Callable[[Callable[[Tensor], None]], Callable[[], None]]:
+    if watch is None:
+        raise LookupError(f"the family does not say what flows into {name}")
+    return lambda consume: watch(layer, name, consume)
