@@ -90,7 +90,7 @@ class FisherBlocks:
         eye = torch.eye(self.block).to(self.inverse)
         within = torch.where(gone[:, :, None] & gone[:, None, :], self.inverse, eye)
         before = self._split(values[None])[0]
-        multipliers = torch.linalg.solve(within, before * gone) * gone
+        multipliers = torch.linalg.solve(within, before) * gone
         after = before - (self.inverse @ multipliers[:, :, None])[:, :, 0]
         moved: Tensor = after.reshape(-1)[: self.parameters].masked_fill(~mask, 0).to(values)
         return moved

@@ -43,7 +43,7 @@ def sparsegpt(
     root = inverse_root(damped(gram, damping))
     # Transposed, so that a column of W is contiguous.
     columns = weight.to(gram.device, torch.float64).T.clone(memory_format=torch.contiguous_format)
-    kept = torch.ones_like(columns, dtype=torch.bool) if mask is None else mask.to(gram.device).T.contiguous()
+    kept = torch.ones_like(columns, dtype=torch.bool) if mask is None else mask.to(gram.device).bool().T.contiguous()
     for start in range(0, size, block):
         stop = min(start + block, size)
         part, corner = columns[start:stop], root[start:stop, start:stop]
