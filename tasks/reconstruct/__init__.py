@@ -1,0 +1,1 @@
+"""What the weights that stay become when others are removed: matrices in, matrices out, no model."""
