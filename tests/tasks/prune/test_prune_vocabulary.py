@@ -17,6 +17,7 @@ from vocabulary_examples import BUILD, LINES, SMALL, TEXTS
 
 from tasks.core.errors import EnvironmentFault, UserError
 from tasks.prune.closure import Pieces
+from tasks.prune.proof import prove
 from tasks.prune.tokenizer import document, load
 from tasks.prune.vocabulary import choose, prune_vocabulary, read_vocabulary
 from tasks.recipe.load import resolve
@@ -168,6 +169,29 @@ def test_closure_is_what_merging_passes_through():
     pieces = Pieces({"model": {"type": "BPE", "vocab": vocabulary, "merges": merges}})
     assert pieces.needs(vocabulary["abc"]) == {vocabulary[t] for t in ("a", "b", "c", "ab", "abc")}
     assert pieces.needs(vocabulary["abcz"]) == {vocabulary["abcz"]}
+
+
+def test_the_proof_names_what_must_come_back(made):
+    _, done, before, after, _ = made("wordpiece")
+    mapping = done.vocabulary.mapping
+    text = next(line for line in LINES if not set(before(line)["input_ids"]) <= mapping.keys())
+    row = before(text)["input_ids"]
+    missing = set(row) - mapping.keys()
+    proof = prove(before, after, mapping, [TEXTS[0], text], [row], set())
+    assert (proof.exact, proof.changed, proof.lost) == (1, 0, missing)
+    proof = prove(before, after, mapping, [TEXTS[0], text], [row], missing)
+    assert (proof.exact, proof.changed, proof.lost) == (1, 2, set())
+
+
+def test_the_proof_fails_of_another_reading(made):
+    _, done, before, after, root = made("wordpiece")
+    other = AutoTokenizer.from_pretrained(root / "pruned")
+    other.backend_tokenizer.normalizer = None  # upper case is then unknown
+    with pytest.raises(UserError, match="differently though it has all tokens"):
+        prove(before, other, done.vocabulary.mapping, TEXTS, [], set())
+    swapped = dict(zip(done.vocabulary.kept, reversed(range(len(done.vocabulary.kept))), strict=True))
+    with pytest.raises(UserError, match="the rebuilt tokenizer has"):
+        prove(before, after, swapped, TEXTS, [], set())
 
 
 @pytest.mark.parametrize("name", ["roberta", "qwen", "llama_bytes"])
