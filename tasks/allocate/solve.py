@@ -55,9 +55,8 @@ def solve(levels: Mapping[K, Levels], budget: float, resolution: int = 10_000) -
 
 
 def _cells(cost: Floats, cell: float) -> Integers:
-    """Costs in cells, rounded up, but not by the rounding of the division."""
-    up = np.ceil(cost / cell)
-    return np.where((up - 1) * cell >= cost, up - 1, up).clip(0).astype(np.int64)
+    """Costs in cells, rounded up, but not for what sums of floating-point numbers are off."""
+    return np.ceil(cost / cell * (1 - ROUNDING)).astype(np.int64)
 
 
 def _add(loss: Floats, cost: Floats, table: Levels, sizes: Integers) -> tuple[Floats, Floats, Integers]:

@@ -65,13 +65,21 @@ def test_agrees_with_an_integer_programme(levels, budget):
         assert solve(levels, budget, span(levels)).loss == pytest.approx(other.fun, abs=1e-6)
 
 
-@settings(deadline=None)
-@given(tables(whole=False), st.floats(0, 160), st.floats(0, 160), st.integers(1, 60))
-def test_any_costs_at_any_resolution(levels, budget, other, resolution):
+def some(seed):
+    """Four groups of five levels; losses are whole and small, so that many allocations lose the same."""
+    generator = np.random.default_rng(seed)
+    kept = np.arange(5)
+    return {n: Levels(kept, generator.integers(0, 9, 5) * 1.0, generator.random(5) * 9) for n in range(4)}
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    tables(whole=False) | st.integers(0, 10**6).map(some), st.floats(0, 1), st.floats(0, 1), st.integers(1, 60)
+)  # fmt: skip
+def test_any_costs_at_any_resolution(levels, share, other, resolution):
     """The budget holds, a smaller one never costs more or loses less, and costs rounded up are solved exactly."""
-    smallest = sum(float(table.cost.min()) for table in levels.values())
-    if smallest > budget:
-        return
+    smallest, largest = (sum(float(f(table.cost)) for table in levels.values()) for f in (np.min, np.max))
+    budget, other = (smallest + part * (largest - smallest) for part in (share, other))
     found = solve(levels, budget, resolution)
     assert value(levels, found.kept) == (pytest.approx(found.loss), pytest.approx(found.cost))
     assert found.cost <= budget * (1 + 1e-9)
@@ -85,6 +93,17 @@ def test_any_costs_at_any_resolution(levels, budget, other, resolution):
         more = solve(levels, other, resolution)
         assert more.cost >= found.cost
         assert more.loss <= found.loss
+
+
+@pytest.mark.parametrize("unit", [0.1, 0.7, 1e-3, 3e-7])
+def test_costs_that_are_whole_cells_but_for_rounding(unit):
+    """Sums of 0.1 are not multiples of 0.1 in floating point; they must not take a cell more."""
+    kept = np.arange(12)
+    levels = {n: Levels(kept, np.cos(7 * n + kept), np.cumsum(np.full(12, unit))) for n in range(3)}
+    whole = {n: Levels(kept, table.loss, kept + 1.0) for n, table in levels.items()}
+    for budget in range(3, 37):
+        found = solve(levels, budget * unit * (1 + 1e-13), 33)
+        assert found.loss == pytest.approx(brute(whole, budget)[0])
 
 
 def test_large_enough_for_a_real_model():
