@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
+
+from tasks.allocate import ranked, uniform
+from tasks.allocate.units import Units, normalized
 
 
 @dataclass(frozen=True)
@@ -13,7 +15,7 @@ class Choice:
 
     kept: list[list[int]]
     threshold: float | None
-    """Lowest score of a block that stays, where one threshold serves all layers."""
+    """Lowest score of a block that stays of its own merit, where one threshold serves all layers."""
 
 
 def choose(scores: Sequence[Tensor], keep: int, align: int, scope: str, normalize: bool) -> Choice:
@@ -28,36 +30,14 @@ def choose(scores: Sequence[Tensor], keep: int, align: int, scope: str, normaliz
         scope: `global` compares the blocks of all layers; `layer` keeps the same share in each.
         normalize: with `global`, each layer's scores are divided by their L2 norm first (Molchanov et al., 2017).
     """
-    total = sum(len(layer) for layer in scores)
+    groups = {number: Units(layer.double().numpy(), align=align) for number, layer in enumerate(scores)}
     if scope == "layer":
-        counts = [_rounded(len(layer) * keep / total, align, len(layer)) for layer in scores]
-        kept = [_top(layer, count) for layer, count in zip(scores, counts, strict=True)]
-        return Choice(kept, None)
-    blocks = []
-    for number, layer in enumerate(scores):
-        scale = layer.norm().clamp_min(torch.finfo(layer.dtype).tiny) if normalize else 1.0
-        ordered = (layer / scale).sort(descending=True, stable=True).values
-        for start in range(0, len(ordered), align):
-            part = ordered[start : start + align]
-            blocks.append((start > 0, -float(part.mean()), number, start, len(part)))
-    counts = [0] * len(scores)
-    threshold = 0.0
-    for _, value, number, start, size in sorted(blocks):
-        if start and sum(counts) + size / 2 > keep:
-            break
-        counts[number] += size
-        threshold = -value
-    return Choice([_top(layer, count) for layer, count in zip(scores, counts, strict=True)], threshold)
+        found = uniform.by_ratio(groups, 1 - keep / sum(len(layer) for layer in scores))
+    else:
+        found = ranked.by_count(normalized(groups) if normalize else groups, keep)
+    return Choice([units.best(found.kept[number]) for number, units in groups.items()], found.threshold)
 
 
 def targets(dense: Mapping[str, Sequence[int]], ratios: Mapping[str, float]) -> dict[str, int]:
     """Units of each kind that stay of the dense model's, for the share of them that goes."""
     return {kind: round(sum(counts) * (1 - ratios.get(kind, 0.0))) for kind, counts in dense.items()}
-
-
-def _rounded(count: float, align: int, limit: int) -> int:
-    return min(limit, max(align, align * round(count / align)))
-
-
-def _top(scores: Tensor, count: int) -> list[int]:
-    return sorted(scores.sort(descending=True, stable=True).indices[:count].tolist())
