@@ -128,8 +128,8 @@ def _batch(
         logits_processor=_processors(prompts, sampling),
     )
     for row in made[:, width:].cpu().numpy().astype(np.int64):
-        ends = np.flatnonzero(row == eos) if eos is not None else []
-        yield row[: ends[0]] if len(ends) else row
+        ended = eos is not None and eos in row
+        yield row[: int(np.argmax(row == eos))] if ended else row
 
 
 def _processors(prompts: list[Tokens], sampling: Sampling) -> LogitsProcessorList:

@@ -4,8 +4,9 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sacrebleu.metrics import BLEU
+from sacrebleu.metrics.bleu import BLEU
 
 WORD = re.compile(r"\w+")
 
@@ -28,7 +29,7 @@ def bleu(texts: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[flo
     """
     _check(texts, references)
     most = max(map(len, references))
-    columns = [[own[i] if i < len(own) else None for own in references] for i in range(most)]
+    columns: list[Any] = [[own[i] if i < len(own) else None for own in references] for i in range(most)]
     metric = BLEU()
     score = metric.corpus_score(list(texts), columns)
     return float(score.score), str(metric.get_signature())
