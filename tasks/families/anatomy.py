@@ -134,6 +134,8 @@ class Family:
     function that it returns is called."""
     not_residual: tuple[str, ...] = ()
     """Parameters of a layer with an axis as long as the residual is wide that is something else: (name:axis)."""
+    time_major: bool = False
+    """Whether hidden states are (length, rows, width) inside, not (rows, length, width)."""
     products: int = 2
     """Matrix products of attention per head, each length^2 * head size multiplications."""
 

@@ -43,5 +43,6 @@ XLNET = Family(
     raw={**{f"rel_attn.{name}": (0,) for name in _PARTS}, "rel_attn.o": (1, 2)},
     watch=_watch,
     not_residual=("rel_attn.r:0",),
+    time_major=True,
     products=4,
 )

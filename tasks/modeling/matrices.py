@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from tasks.families import family_of
-from tasks.families.anatomy import Cut
+from tasks.families.anatomy import Cut, Family
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,9 @@ class Matrix:
     parameter: nn.Parameter
     inputs: tuple[int, ...]
     """The axes of the parameter that are its inputs; the others are its outputs."""
-    _hook: Callable[[Callable[[Tensor], None]], Callable[[], None]]
+    hook: Callable[[Callable[[Tensor], None]], Callable[[], None]]
+    """Takes what is to be called with its inputs, and returns what ends that."""
+    bias: nn.Parameter | None = None
 
     def read(self) -> Tensor:
         """A copy, shape (outputs, inputs)."""
@@ -49,7 +51,7 @@ class Matrix:
     def watch(self, consume: Callable[[Tensor], None]) -> Callable[[], None]:
         """Calls `consume` with the inputs of every forward pass, shape (tokens, inputs), until the result is called."""
         count = int(torch.tensor([self.parameter.shape[axis] for axis in self.inputs]).prod())
-        return self._hook(lambda x: consume(x.detach().reshape(-1, count)))
+        return self.hook(lambda x: consume(x.detach().reshape(-1, count)))
 
     def _outputs(self) -> list[int]:
         return [axis for axis in range(self.parameter.ndim) if axis not in self.inputs]
@@ -62,20 +64,23 @@ def matrices(model: PreTrainedModel) -> list[Matrix]:
         LookupError: the layers hold none.
     """
     family = family_of(model.config.model_type)
-    found = []
-    for number, layer in enumerate(model.get_submodule(family.layers)):
-        prefix = f"{family.layers}.{number}."
-        for name, axes in family.raw.items():
-            hook = _raw(family.watch, layer, name)
-            found.append(Matrix(number, prefix + name, layer.get_parameter(name), axes, hook))
-        for name, module in layer.named_modules():
-            if isinstance(module, nn.Linear | Conv1D):
-                axes = (0,) if isinstance(module, Conv1D) else (1,)
-                found.append(
-                    Matrix(number, f"{prefix}{name}.weight", module.get_parameter("weight"), axes, _input(module))
-                )
+    layers = model.get_submodule(family.layers)
+    found = [matrix for number, layer in enumerate(layers) for matrix in layer_matrices(family, number, layer)]
     if not found:
         raise LookupError(f"{family.model_type}: no matrices in {family.layers}")
+    return found
+
+
+def layer_matrices(family: Family, number: int, layer: nn.Module) -> list[Matrix]:
+    """The matrices of `layer`, which is, or stands for, layer `number` of a model."""
+    prefix = f"{family.layers}.{number}."
+    found = []
+    for name, axes in family.raw.items():
+        found.append(Matrix(number, prefix + name, layer.get_parameter(name), axes, _raw(family.watch, layer, name)))
+    for name, module in layer.named_modules():
+        if isinstance(module, nn.Linear | Conv1D):
+            weight, axes = module.get_parameter("weight"), (0,) if isinstance(module, Conv1D) else (1,)
+            found.append(Matrix(number, f"{prefix}{name}.weight", weight, axes, _input(module), module.bias))
     return found
 
 

@@ -1,0 +1,91 @@
+"""A model run one layer at a time over calibration rows, so that each layer sees what those below it, changed, give."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from tasks.families import family_of
+from tasks.modeling.matrices import Matrix, watching
+
+Batches = Sequence[Mapping[str, Tensor]]
+"""Inputs of a model, each batch with its `attention_mask` (rows, length)."""
+
+
+class Stream:
+    """The hidden states of calibration rows on their way through a model's layers.
+
+    Memory: rows * length * width numbers. Time: one pass of the model to begin with, then one of a layer for each call.
+    """
+
+    def __init__(self, model: PreTrainedModel, batches: Batches) -> None:
+        self.family = family_of(model.config.model_type)
+        self.layers: Any = model.get_submodule(self.family.layers)
+        self.hidden: list[Tensor] = []
+        self.calls: list[list[tuple[tuple[Any, ...], dict[str, Any]]]] = []
+        """By batch, then layer: what the layer is called with beside hidden states."""
+        masks = [batch["attention_mask"].bool() for batch in batches]
+        self.masks = [(mask.T if self.family.time_major else mask).flatten() for mask in masks]
+        with torch.no_grad(), _without_cache(model):
+            for batch in batches:
+                self._record(model, batch)
+
+    def _record(self, model: PreTrainedModel, batch: Mapping[str, Tensor]) -> None:
+        calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+
+        def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if not calls:
+                self.hidden.append(args[0])
+            calls.append((args[1:], kwargs))
+
+        hooks = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in self.layers]
+        try:
+            model(**batch)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        self.calls.append(calls)
+
+    def inputs(self, number: int, layer: nn.Module, matrices: Sequence[Matrix]) -> Iterator[dict[str, Tensor]]:
+        """Runs `layer` as layer `number`; yields for each batch the inputs of its matrices, by name.
+
+        Those have shape (tokens, inputs); tokens that only fill a batch are left out.
+        """
+        for batch in range(len(self.hidden)):
+            seen: dict[str, Tensor] = {}
+            with watching([(matrix, _keep(seen, matrix, self.masks[batch])) for matrix in matrices]):
+                self._run(number, layer, batch)
+            yield seen
+
+    def advance(self, number: int, layer: nn.Module) -> None:
+        """Puts every batch through `layer` as layer `number`."""
+        for batch in range(len(self.hidden)):
+            self.hidden[batch] = self._run(number, layer, batch)
+
+    @torch.no_grad()
+    def _run(self, number: int, layer: nn.Module, batch: int) -> Tensor:
+        args, kwargs = self.calls[batch][number]
+        out = layer(self.hidden[batch], *args, **kwargs)
+        first: Tensor = out[0] if isinstance(out, tuple) else out
+        return first
+
+
+def _keep(seen: dict[str, Tensor], matrix: Matrix, mask: Tensor) -> Callable[[Tensor], None]:
+    def consume(x: Tensor) -> None:
+        seen[matrix.tensor] = x[mask] if len(x) == len(mask) else x
+
+    return consume
+
+
+@contextlib.contextmanager
+def _without_cache(model: PreTrainedModel) -> Iterator[None]:
+    """Each layer is called with nothing that another call of it would change."""
+    before = getattr(model.config, "use_cache", False)
+    model.config.use_cache = False
+    try:
+        yield
+    finally:
+        model.config.use_cache = before
