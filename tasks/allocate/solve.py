@@ -43,9 +43,7 @@ def solve(levels: Mapping[K, Levels], budget: float, resolution: int = 10_000) -
     for table, sizes in zip(tables, cells, strict=True):
         loss, cost, pick = _add(loss, cost, table, sizes)
         picks.append(pick)
-    loss = np.where(cost <= limit, loss, np.inf)
-    ties = np.flatnonzero(loss == loss.min())
-    end = int(ties[np.argmin(cost[ties])])
+    end = int(np.argmin(np.where(cost <= limit, loss, np.inf)))
     kept, at = {}, end
     for key, table, sizes, pick in reversed(list(zip(levels, tables, cells, picks, strict=True))):
         level = int(pick[at])
