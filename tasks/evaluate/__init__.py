@@ -5,15 +5,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
-from tasks.core.files import tree_bytes, write_json
+from tasks.core.files import read_json, tree_bytes, write_json
 from tasks.core.progress import progress
 from tasks.core.rounds import VERDICT
 from tasks.evaluate.timing import measure, peak_memory
@@ -25,7 +27,8 @@ from tasks.quantize.graph import fused_graph
 from tasks.recipe.budget import judge, verdict
 from tasks.recipe.schema import Budget, Evaluate
 from tasks.text.data import read_split
-from tasks.text.metrics import METRICS, Bootstrap, quality
+from tasks.text.metrics import Bootstrap, quality
+from tasks.text.registry import read_task
 
 
 def evaluate_round(
@@ -40,9 +43,13 @@ def evaluate_round(
     split = read_split(prepared, "validation")
     candidate, reference = load(model), load(dense)
     length = float(split.lengths.mean())
-    score = METRICS[metric]
-    base = quality(score, split.labels, load_file(teacher / "logits.safetensors")["validation"].numpy().argmax(-1))
-    reached = quality(score, split.labels, logits(forward(candidate), split, settings.batch_size).argmax(-1))
+    task = read_task(prepared)
+    taught = load_file(teacher / "logits.safetensors")["validation"].numpy()
+    said = logits(forward(candidate), split, settings.batch_size)
+    base, reached = (
+        quality(task.metrics[metric], task.cells(task.predict(outputs, split, one.config.to_dict()), split))
+        for outputs, one in ((taught, reference), (said, candidate))
+    )
     sizes = _sizes(candidate, length)
     shares = {f"{key}_share": sizes[key] / whole for key, whole in _sizes(reference, length).items()}
     figures = {"quality": reached, "dense_quality": base, "drop": base - reached, **sizes, **shares}
@@ -93,22 +100,25 @@ def evaluate_models(
     largest = split.batch(np.argsort(split.lengths)[-32:])
     opened: dict[str, Forward] = {}
     memory: dict[str, int | None] = {}
-    predictions: dict[str, np.ndarray] = {}
+    task = read_task(prepared)
+    predictions: dict[str, Any] = {}
+    cells: dict[str, NDArray[np.float64]] = {}
     for name, entry in models.items():
         opened[name], memory[name] = peak_memory(partial(open_model, entry.directory, threads), largest)
-        predictions[name] = logits(opened[name], split, settings.batch_size)
+        outputs = logits(opened[name], split, settings.batch_size)
+        predictions[name] = task.predict(outputs, split, read_json(entry.directory / "config.json"))
+        cells[name] = task.cells(predictions[name], split)
         progress("model", len(opened), len(models))
-    classes = next(iter(predictions.values())).shape[1]
-    bootstrap = Bootstrap(METRICS[metric], split.labels, classes, settings.bootstrap, seed)
+    examples = len(next(iter(cells.values())))
+    bootstrap = Bootstrap(task.metrics[metric], examples, settings.bootstrap, seed)
     dense = next(iter(models))
-    chosen = {name: values.argmax(-1) for name, values in predictions.items()}
     sizes: dict[Path, dict[str, float]] = {}
     figures = {}
     for name, entry in models.items():
         if entry.checkpoint not in sizes:
             sizes[entry.checkpoint] = _sizes(load(entry.checkpoint), length)
         graph = entry.directory / GRAPH
-        reached, lost = bootstrap.quality(chosen[name]), bootstrap.drop(chosen[dense], chosen[name])
+        reached, lost = bootstrap.quality(cells[name]), bootstrap.drop(cells[dense], cells[name])
         figures[name] = {
             "stage": entry.stage,
             "path": entry.directory.relative_to(root).as_posix(),
@@ -119,12 +129,12 @@ def evaluate_models(
             "drop": lost.value,
             "drop_low": lost.low,
             "drop_high": lost.high,
+            "metrics": {other: quality(score, cells[name]) for other, score in task.metrics.items()},
             "bytes": tree_bytes(graph if graph.is_file() else entry.directory / WEIGHTS),
             **sizes[entry.checkpoint],
         }
-    write_json(out / "quality.json", {"metric": metric, "rows": len(split), "pruned": good, "models": figures})
-    table = {"label": split.labels, **{name: values.astype(np.int64) for name, values in chosen.items()}}
-    pq.write_table(pa.table(table), out / "predictions.parquet")
+    write_json(out / "quality.json", {"metric": metric, "rows": examples, "pruned": good, "models": figures})
+    pq.write_table(pa.table({**task.truth(split), **predictions}), out / "predictions.parquet")
     measured = measure(opened, split, settings)
     for name, figure in measured.items():
         figure["peak_memory"] = memory[name]  # type: ignore[assignment]

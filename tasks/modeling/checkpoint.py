@@ -5,31 +5,35 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
 from tasks.core.errors import UserError
 from tasks.modeling import modeling_pruned
+from tasks.text.registry import HEADS
+from tasks.text.task import Head, TaskType
 
 MODELING = Path(modeling_pruned.__file__)
 WEIGHTS = "model.safetensors"
 
 
-def load(directory: Path, *, head: dict[str, Any] | None = None) -> PreTrainedModel:
+def load(directory: Path, *, head: TaskType | None = None) -> PreTrainedModel:
     """The model in `directory`, in float32 and eval mode; no code of the directory is run.
 
     Args:
         directory: a checkpoint of Secateur, or of `save_pretrained` with safetensors.
-        head: config entries of a new classification head (`num_labels`, …); the only weights then allowed to be
-            missing are those of the head. Without it nothing may be missing, left over or of another shape.
+        head: the task to put a new head on for; the only weights then allowed to be missing are those of the head.
+            Without it the model is the one that its config names, and nothing may be missing, left over or of
+            another shape.
 
     Raises:
-        UserError: no safetensors in it, a damaged file, or weights that do not fit the config.
+        UserError: no safetensors in it, a damaged file, an architecture without such a head, or weights that do not
+            fit the config.
     """
     check(directory)
-    config = read_config(directory, **(head or {}))
-    auto = AutoModelForSequenceClassification
-    base = auto._model_mapping[type(config)]
+    config = read_config(directory, **(head.config() if head else {}))
+    base = _headed(config, head.head.auto, directory) if head else _named(config, directory)
     model_class = pruned_class(base) if getattr(config, "pruned", None) else base
     try:
         model, info = model_class.from_pretrained(
@@ -58,6 +62,38 @@ def read_config(directory: Path, **changes: Any) -> PreTrainedConfig:
         return AutoConfig.from_pretrained(directory, trust_remote_code=False, **changes)
     except ValueError as error:
         raise UserError(f"{directory}/config.json: {str(error).strip().splitlines()[0]}") from None
+
+
+def head_of(base: type) -> Head:
+    """The head of a model class of transformers, or of one made from it.
+
+    Raises:
+        UserError: it has none that is known.
+    """
+    for auto, head in HEADS.items():
+        classes = {one.__name__ for one in getattr(transformers, auto)._model_mapping.values()}
+        if any(one.__name__ in classes for one in base.__mro__):
+            return head
+    raise UserError(f"{base.__name__}: a model without a head of a known task; there are {', '.join(HEADS)}")
+
+
+def _named(config: PreTrainedConfig, directory: Path) -> type[PreTrainedModel]:
+    name = (getattr(config, "architectures", None) or [""])[0]
+    for auto in HEADS:
+        base = getattr(transformers, auto)._model_mapping.get(type(config), None)
+        if base is not None and base.__name__ == name:
+            return base  # type: ignore[no-any-return]
+    raise UserError(
+        f"{directory}/config.json: architectures names {name or 'nothing'}; "
+        f"it must be what one of {', '.join(HEADS)} builds for {config.model_type}"
+    )
+
+
+def _headed(config: PreTrainedConfig, auto: str, directory: Path) -> type[PreTrainedModel]:
+    base = getattr(transformers, auto)._model_mapping.get(type(config), None)
+    if base is None:
+        raise UserError(f"{directory}: transformers has no {auto} for {config.model_type}; choose another model")
+    return base  # type: ignore[no-any-return]
 
 
 def pruned_class(base: type[PreTrainedModel]) -> type[PreTrainedModel]:
@@ -95,8 +131,7 @@ def save(model: PreTrainedModel, directory: Path) -> None:
     config.pop("auto_map", None)
     if getattr(model.config, "pruned", None):
         name = f"Pruned{base.__name__}"
-        auto = "AutoModelForSequenceClassification"
-        config["auto_map"] = {auto: f"{MODELING.stem}.{name}"}
+        config["auto_map"] = {head_of(base).auto: f"{MODELING.stem}.{name}"}
         source = MODELING.read_text().replace(
             "import torch\n", f"import torch\nfrom transformers import {base.__name__}\n", 1
         )

@@ -1,6 +1,6 @@
-"""Logits of a split, from a PyTorch model or an ONNX graph, behind one call."""
+"""Outputs of a split, from a PyTorch model or an ONNX graph, behind one call."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from tasks.core.errors import UserError
-from tasks.modeling.checkpoint import load
+from tasks.modeling.checkpoint import head_of, load
 from tasks.text.data import Batch, Split
 
 Logits = NDArray[np.float32]
+"""(rows, labels), or (rows, 2, length) where a model gives several outputs; the task type says which."""
 Forward = Callable[[Batch], Logits]
 GRAPH = "model.onnx"
 
@@ -23,18 +24,19 @@ def device() -> torch.device:
 
 
 def forward(model: PreTrainedModel, *, bf16: bool = False) -> Forward:
-    """Batch to logits of shape (rows, labels); moves the model to the device and into eval mode.
+    """Batch to logits; moves the model to the device and into eval mode.
 
     Args:
         bf16: matrix products in bfloat16, otherwise everything in float32.
     """
-    place = device()
+    place, names = device(), head_of(type(model)).outputs
     model.to(place).eval()
 
     def run(batch: Batch) -> Logits:
         with torch.inference_mode(), torch.autocast(place.type, torch.bfloat16, enabled=bf16):
             tensors = {name: torch.from_numpy(array).to(place) for name, array in batch.items()}
-            return model(**tensors).logits.float().cpu().numpy()  # type: ignore[no-any-return]
+            outputs = model(**tensors)
+            return joined([outputs[name].float().cpu().numpy() for name in names])
 
     return run
 
@@ -62,17 +64,26 @@ def open_model(directory: Path, threads: int) -> Forward:
     except Exception as error:  # onnxruntime raises its own unrelated classes
         raise UserError(f"{directory / GRAPH}: not a graph that ONNX Runtime can open ({error})") from None
     names = {entry.name for entry in session.get_inputs()}
-    return lambda batch: session.run(None, {k: v for k, v in batch.items() if k in names})[0]
+    return lambda batch: joined(session.run(None, {k: v for k, v in batch.items() if k in names}))
 
 
 def logits(run: Forward, split: Split, batch_size: int) -> Logits:
-    """Logits of every row, shape (rows, labels), computed in batches of like length, in the split's order."""
-    out: Logits | None = None
-    for rows in split.by_length(batch_size):
-        values = run(split.batch(rows))
-        if out is None:
-            out = np.empty((len(split), values.shape[1]), np.float32)
-        out[rows] = values
-    if out is None:
+    """Logits of every row, computed in batches of like length, in the split's order; see `collected`."""
+    if not len(split):
         raise ValueError("the split has no rows")
+    return collected([(rows, run(split.batch(rows))) for rows in split.by_length(batch_size)])
+
+
+def collected(parts: Sequence[tuple[NDArray[np.int64], Logits]]) -> Logits:
+    """The logits of numbered rows, in the order of the numbers 0 to n - 1; shorter last axes end in -inf."""
+    first = parts[0][1]
+    shape = (sum(len(rows) for rows, _ in parts), *first.shape[1:-1], max(values.shape[-1] for _, values in parts))
+    out = np.full(shape, -np.inf, np.float32)
+    for rows, values in parts:
+        out[rows, ..., : values.shape[-1]] = values
     return out
+
+
+def joined(outputs: Sequence[Logits]) -> Logits:
+    """One output as it is; several stacked along a new second axis."""
+    return outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=1)

@@ -1,15 +1,24 @@
 """The prepare stage: fetch, clean, split and tokenise the data."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tasks.core.files import tree_hash, write_json
 from tasks.prepare.check import check
 from tasks.prepare.read import read
-from tasks.prepare.rows import clean
+from tasks.prepare.rows import Clean, clean, clean_many
 from tasks.prepare.split import arrange, overlap
+from tasks.prepare.squad import clean_questions
+from tasks.prepare.table import Table
 from tasks.recipe.schema import Data, Model, Task
 from tasks.sources import cache_dir, fetch, is_local
 
+CLEAN: dict[str, Callable[[Mapping[str, Table], Data, Task], Clean]] = {
+    "classification": lambda tables, data, _: clean(tables, data),
+    "multilabel": lambda tables, data, _: clean_many(tables, data),
+    "qa": clean_questions,
+}
+"""How the rows of a type of task are made."""
 REASONS = ("unlabelled", "other_labels", "empty", "duplicates", "leaked", "limit")
 
 
@@ -20,7 +29,7 @@ def prepare(data: Data, task: Task, model: Model, seed: int, root: Path, out: Pa
 
     Args:
         data: where the data are, which columns, how to split.
-        task: for `max_length`, in tokens.
+        task: what rows are, and their `max_length` in tokens.
         model: whose tokenizer to use.
         seed: of the choice of `data.limit`; the splits do not depend on it.
         root: what relative paths start from.
@@ -32,22 +41,28 @@ def prepare(data: Data, task: Task, model: Model, seed: int, root: Path, out: Pa
     """
     source = fetch(data.source, cache_dir(), root, "data")
     tables = read(source, data)
-    given = clean(tables, data)
+    given = CLEAN[task.type](tables, data, task)
     dropped = given.dropped
     splits = arrange(given.splits, data, seed, dropped)
     check(splits, given.splits, given.classes, dropped, data)
 
-    from tasks.prepare import tokens, write  # costs seconds; mistakes in the data show at once
+    from tasks.prepare import tokens, windows, write  # costs seconds; mistakes in the data show at once
 
     home = fetch(model.source, cache_dir(), root, "model")
     tokenizer = tokens.load(home, task.max_length, pairs=data.text_pair is not None)
-    encoded = {name: tokens.encode(tokenizer, rows, task.max_length, name) for name, rows in splits.items()}
+    encoded: dict[str, tokens.Tokens] = {
+        name: windows.encode(tokenizer, rows, task, name)
+        if task.type == "qa"
+        else tokens.encode(tokenizer, rows, task.max_length, name)
+        for name, rows in splits.items()
+    }
     tokens.check_vocabulary(home, list(encoded.values()))
 
     tokenizer.save_pretrained(out / "tokenizer")
     for name, rows in splits.items():
-        write.write_split(out / f"{name}.parquet", rows, encoded[name])
+        write.write_split(out / f"{name}.parquet", rows, encoded[name], len(given.classes))
     facts = {
+        "task": task.model_dump(mode="json"),
         "labels": given.classes,
         "pad_token_id": tokenizer.pad_token_id,
         "splits": {

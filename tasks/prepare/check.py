@@ -33,7 +33,7 @@ def check(splits: Splits, given: Collection[str], classes: list[str], dropped: C
     for name, rows in splits.items():
         if not rows:
             raise UserError(f"data: {name} has none of {total} rows{left}; {advice}")
-        counts = Counter(row.label for row in rows)
+        counts = Counter(label for row in rows for label in row.classes)
         least = 2 if name == "train" else 1
         short = [f"{label!r} ({counts[i]})" for i, label in enumerate(classes) if counts[i] < least]
         if short:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.core.errors import UserError
+from tasks.prepare.squad import ID, flat
 from tasks.prepare.table import Table
 from tasks.recipe.schema import Data
 
@@ -69,8 +70,10 @@ def read_jsonl(file: File) -> Table:
 
 
 def read_json(file: File) -> Table:
-    """A JSON list of objects."""
+    """A JSON list of objects, or the nested objects of an official SQuAD file."""
     values = _json(file.text(), file.name)
+    if isinstance(values, dict) and isinstance(values.get("data"), list):
+        values = flat(values["data"], file.name)
     if not isinstance(values, list):
         raise UserError(
             f"{file.name}: holds a JSON {_json_type(values)}; give a list of objects, or one object a line (.jsonl)"
@@ -97,7 +100,7 @@ def read_txt(file: File) -> Table:
 
 def read_parquet(file: File) -> Table:
     """Parquet; class numbers of a Hugging Face data set become the names that its schema states."""
-    wanted = {file.data.text, file.data.text_pair, file.data.label, file.data.group}
+    wanted = {file.data.text, file.data.text_pair, file.data.label, file.data.group, ID}
     try:
         parquet = pq.ParquetFile(io.BytesIO(file.raw))
         schema = parquet.schema_arrow

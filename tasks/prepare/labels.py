@@ -1,9 +1,10 @@
 """The values of a label column as class names."""
 
 import difflib
+import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.core.errors import UserError
@@ -23,7 +24,21 @@ def named(table: Table, data: Data) -> list[str | None]:
     return [_name(value, table.at(i)) for i, value in enumerate(table.column("data.label", data.label))]
 
 
-def without_unlabelled(tables: Mapping[str, Table], names: Named) -> list[str]:
+def named_many(table: Table, data: Data) -> list[tuple[str, ...] | None]:
+    """Class names of each row of a table: a list, as such or in JSON, or names with `data.separator` between them.
+
+    An empty list or text is a row with no label; in a table of such rows alone they are missing.
+
+    Raises:
+        UserError: no such column, or a value that can name no class.
+    """
+    found = [
+        _names(value, data.separator, table.at(i)) for i, value in enumerate(table.column("data.label", data.label))
+    ]
+    return found if any(found) else [None] * len(found)
+
+
+def without_unlabelled(tables: Mapping[str, Table], names: Mapping[str, Sequence[Any]]) -> list[str]:
     """The splits that can be used: one other than train that has no label at all is hidden test data.
 
     Raises:
@@ -65,6 +80,23 @@ def classes(names: Named, data: Data) -> list[str]:
             f"data.labels: no row has {', '.join(map(repr, absent))}; column {data.label!r} has {shown}{nearest}"
         )
     return given
+
+
+def _names(value: Any, separator: str, where: str) -> tuple[str, ...] | None:
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{where}: the labels {value!r} are no JSON list ({error.msg})") from None
+    elif isinstance(value, str):
+        value = [part for part in value.split(separator) if part.strip()]
+    elif not isinstance(value, list):
+        value = _name(value, where) if value is not None else None
+        return None if value is None else (value,)
+    names = [_name(part, where) for part in value]
+    if None in names:
+        raise UserError(f"{where}: one of the labels {value!r} is empty; take it out")
+    return tuple(dict.fromkeys(name for name in names if name is not None))
 
 
 def _name(value: Any, where: str) -> str | None:

@@ -2,7 +2,7 @@
 
 import html
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,17 +13,39 @@ from tasks.recipe.schema import Data
 
 
 @dataclass(frozen=True, slots=True)
+class Answers:
+    """What is right for a question."""
+
+    id: str
+    """The question's name."""
+    texts: tuple[str, ...]
+    """Each is right; none: the question has no answer."""
+    start: int
+    """Character of the context where the first begins."""
+
+
+Label = int | tuple[int, ...] | Answers
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """One example."""
 
     text: str
     text_pair: str | None
-    label: int
-    """Index of its class."""
+    label: Label
+    """Index of its class; for multi-label data those of its classes; for question answering the answers."""
     key: str
     """Its texts in normal form: two rows with the same key are the same example."""
     home: str
-    """What decides on its split: its group, or its first text in normal form."""
+    """What decides on its split: its group, or its first text (of questions the context) in normal form."""
+
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """Indices of its classes."""
+        if isinstance(self.label, Answers):
+            return ()
+        return (self.label,) if isinstance(self.label, int) else self.label
 
 
 Splits = dict[str, list[Row]]
@@ -45,15 +67,45 @@ def clean(tables: Mapping[str, Table], data: Data) -> Clean:
     Raises:
         UserError: a column is missing or not text, a label is missing or wrong, a text is too long or no Unicode.
     """
-    if data.text in {data.label, data.text_pair} or data.label == data.text_pair:
-        raise UserError(f"data: text {data.text!r}, text_pair {data.text_pair!r} and label {data.label!r} must differ")
+    distinct(data)
     names = {split: labels.named(table, data) for split, table in tables.items()}
     used = labels.without_unlabelled(tables, names)
     classes = labels.classes({split: names[split] for split in used}, data)
-    dropped = Counter(unlabelled=sum(len(tables[split]) for split in tables if split not in used))
-    return Clean(
-        {split: _rows(tables[split], names[split], classes, data, dropped) for split in used}, classes, dropped
-    )
+    index = {name: i for i, name in enumerate(classes)}
+    found = {split: [index.get(name or "") for name in names[split]] for split in used}
+    return _assembled(tables, found, classes, data)
+
+
+def clean_many(tables: Mapping[str, Table], data: Data) -> Clean:
+    """As `clean`, for any number of labels a row; those that `data.labels` does not name are taken off their rows.
+
+    Raises:
+        UserError: as `clean`.
+    """
+    distinct(data)
+    names = {split: labels.named_many(table, data) for split, table in tables.items()}
+    used = labels.without_unlabelled(tables, names)
+    flat: dict[str, list[str | None]] = {s: [name for row in names[s] for name in row or ()] for s in used}
+    classes = labels.classes(flat, data)
+    found: dict[str, list[tuple[int, ...]]] = {}
+    for split in used:
+        chosen = [set(row or ()) for row in names[split]]
+        found[split] = [tuple(i for i, name in enumerate(classes) if name in row) for row in chosen]
+    return _assembled(tables, found, classes, data)
+
+
+def _assembled(
+    tables: Mapping[str, Table], found: Mapping[str, Sequence[Label | None]], classes: list[str], data: Data
+) -> Clean:
+    """The rows of the splits that have labels; a row whose label is None is left out."""
+    dropped = Counter(unlabelled=sum(len(tables[split]) for split in tables if split not in found))
+    return Clean({s: _rows(tables[s], values, data, dropped) for s, values in found.items()}, classes, dropped)
+
+
+def distinct(data: Data) -> None:
+    """Refuses columns that are named for two purposes."""
+    if data.text in {data.label, data.text_pair} or data.label == data.text_pair:
+        raise UserError(f"data: text {data.text!r}, text_pair {data.text_pair!r} and label {data.label!r} must differ")
 
 
 def normal(text: str) -> str:
@@ -61,28 +113,27 @@ def normal(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _rows(table: Table, names: list[str | None], classes: list[str], data: Data, dropped: Counter[str]) -> list[Row]:
-    first = _texts(table, "data.text", data.text)
-    second = _texts(table, "data.text_pair", data.text_pair) if data.text_pair else [None] * len(table)
+def _rows(table: Table, found: Sequence[Label | None], data: Data, dropped: Counter[str]) -> list[Row]:
+    first = texts(table, "data.text", data.text)
+    second = texts(table, "data.text_pair", data.text_pair) if data.text_pair else [None] * len(table)
     groups = table.column("data.group", data.group) if data.group else [None] * len(table)
-    index = {name: i for i, name in enumerate(classes)}
     rows = []
-    for i, name in enumerate(names):
-        if name not in index:
+    for i, label in enumerate(found):
+        if label is None:
             dropped["other_labels"] += 1
             continue
-        text = _text(first[i], table.at(i), data)
-        pair = _text(second[i], table.at(i), data) if data.text_pair else None
+        text = text_of(first[i], table.at(i), data)
+        pair = text_of(second[i], table.at(i), data) if data.text_pair else None
         if not text or pair == "":
             dropped["empty"] += 1
             continue
         key = normal(text) if pair is None else f"{normal(text)}\0{normal(pair)}"
         group = "" if groups[i] is None else str(groups[i]).strip()
-        rows.append(Row(text, pair, index[name], key, f"group\0{group}" if group else normal(text)))
+        rows.append(Row(text, pair, label, key, f"group\0{group}" if group else normal(text)))
     return rows
 
 
-def _texts(table: Table, key: str, name: str) -> list[str | None]:
+def texts(table: Table, key: str, name: str) -> list[str | None]:
     """A column of texts; what is read from a text file is text, so there a column of numbers alone is the wrong one."""
     values = table.column(key, name)
     for i, value in enumerate(values):
@@ -102,7 +153,12 @@ def _is_number(value: Any) -> bool:
     return True
 
 
-def _text(value: str | None, where: str, data: Data) -> str:
+def text_of(value: str | None, where: str, data: Data) -> str:
+    """A text as it is used: with entities as characters if wanted, without white space around it.
+
+    Raises:
+        UserError: it is too long or no Unicode.
+    """
     text = (html.unescape(value or "") if data.unescape else value or "").strip()
     if len(text) > data.max_chars:
         raise UserError(

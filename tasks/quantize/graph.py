@@ -18,12 +18,13 @@ from transformers import PreTrainedModel
 from tasks.core.errors import UserError
 from tasks.families import family_of
 from tasks.families.anatomy import Attention, Family, head_dim
+from tasks.modeling.checkpoint import head_of
 
 OPERATOR = "MultiHeadAttention"
 
 
 def fused_graph(model: PreTrainedModel, *, pairs: bool) -> onnx.ModelProto:
-    """`model` as an ONNX graph: int64 `input_ids`, `attention_mask` (rows, length) to `logits` (rows, labels).
+    """`model` as an ONNX graph: int64 `input_ids`, `attention_mask` (rows, length) to its head's outputs.
 
     What lies between the projections of a self-attention is exported as ONNX Runtime's own operator, with the number of
     heads that the layer really has: pattern matching on the exported graph would not find layers that lost heads.
@@ -47,7 +48,7 @@ def fused_graph(model: PreTrainedModel, *, pairs: bool) -> onnx.ModelProto:
             example,
             dynamo=True,
             input_names=names,
-            output_names=["logits"],
+            output_names=list(wrapper.outputs),
             dynamic_shapes=tuple({0: batch, 1: length} for _ in names),
             verbose=False,
         )
@@ -63,17 +64,19 @@ def fused_graph(model: PreTrainedModel, *, pairs: bool) -> onnx.ModelProto:
 
 
 class _Wrapper(nn.Module):
-    """Takes the model's inputs in turn, returns logits, and hands the padding mask to the fused operators."""
+    """Takes the model's inputs in turn, returns its head's outputs, and hands the mask to the fused operators."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
+        self.outputs = head_of(type(model)).outputs
         self.mask: Tensor | None = None
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Any:
         self.mask = attention_mask.to(torch.int32)
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
-        return self.model(input_ids=input_ids, attention_mask=attention_mask, **types).logits  # type: ignore[no-any-return]
+        found = self.model(input_ids=input_ids, attention_mask=attention_mask, **types)
+        return found[self.outputs[0]] if len(self.outputs) == 1 else tuple(found[name] for name in self.outputs)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from tasks.recipe.schema import Recipe
+from tasks.recipe.schema import METRICS, Recipe
 
 SENTENCES = {
     "greater_than": "must be above {gt:g}",
@@ -48,6 +48,8 @@ def check(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[Recipe
     for path, _ in first:
         _repair(repaired, path, defaults)
     replaced = {str(path[-1]) for path, _ in first if path} | {str(path[1]) for path, _ in first if len(path) > 1}
+    if {"type", "metric"} & replaced:
+        repaired["task"]["metric"] = METRICS[repaired["task"]["type"]][0]
     for section in ("model", "data"):
         repaired[section]["source"] = repaired[section].get("source") or "not given"
     _, second = _look(repaired, defaults)

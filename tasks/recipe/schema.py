@@ -2,12 +2,21 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticKnownError
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 KindName = Literal["head", "neuron"]
+
+
+METRICS: dict[str, tuple[str, ...]] = {
+    "classification": ("accuracy", "macro_f1", "matthews"),
+    "multilabel": ("micro_f1", "macro_f1", "subset_accuracy"),
+    "qa": ("f1", "exact_match"),
+}
+"""By type of task."""
 
 
 class Section(BaseModel):
@@ -17,9 +26,29 @@ class Section(BaseModel):
 
 
 class Task(Section):
-    type: Literal["classification"]
-    metric: Literal["accuracy", "macro_f1", "matthews"]
+    type: Literal["classification", "multilabel", "qa"]
+    metric: str
     max_length: Annotated[int, Field(ge=4)]
+    doc_stride: Count
+    max_answer: Count
+    no_answer: bool
+
+    @field_validator("metric")
+    @classmethod
+    def _fits_the_type(cls, metric: str, info: ValidationInfo) -> str:
+        allowed = METRICS.get(info.data.get("type", ""), (metric,))
+        if metric not in allowed:
+            raise PydanticKnownError("literal_error", {"expected": ", ".join(map(repr, allowed))})
+        return metric
+
+    @model_validator(mode="after")
+    def _strides_on(self) -> "Task":
+        if self.type == "qa" and self.doc_stride > self.max_length // 2:
+            raise ValueError(
+                f"doc_stride ({self.doc_stride}) must be at most half of max_length ({self.max_length}): "
+                "windows would hardly move on"
+            )
+        return self
 
 
 class Model(Section):
@@ -32,6 +61,7 @@ class Data(Section):
     text_pair: str | None
     label: str
     labels: Annotated[tuple[str, ...], Field(min_length=2)] | None
+    separator: Annotated[str, Field(min_length=1)]
     unescape: bool
     deduplicate: bool
     group: str | None
@@ -154,4 +184,19 @@ class Recipe(Section):
     def _student_exists(self) -> "Recipe":
         if "student" in self.quantize.models and not self.distill.enabled:
             raise ValueError("quantize.models names student, but distill.enabled is false")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_the_task(self) -> "Recipe":
+        if self.task.type != "classification":
+            weighing = [name for name in ("train", "finetune", "distill") if getattr(self, name).class_weights]
+            if weighing:
+                raise ValueError(f"{weighing[0]}.class_weights is true; only classification has one class per row")
+        if self.task.type == "qa":
+            if self.data.labels is not None:
+                raise ValueError("data.labels is set; qa has no classes")
+            if self.data.text_pair is None:
+                raise ValueError("data.text_pair is not set; for qa it is the column of the context, such as context")
+            if self.data.unescape:
+                raise ValueError("data.unescape is true; for qa it would move the answers in their contexts")
         return self

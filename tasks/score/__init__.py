@@ -13,6 +13,7 @@ from tasks.score.fisher import FISHER
 from tasks.score.magnitude import MAGNITUDE
 from tasks.score.taylor import TAYLOR
 from tasks.text.data import read_split
+from tasks.text.registry import read_task
 
 CRITERIA = {"fisher": FISHER, "magnitude": MAGNITUDE, "taylor": TAYLOR}
 SCORES = "scores.safetensors"
@@ -23,5 +24,6 @@ def score_units(model: Path, prepared: Path, settings: Score, seed: int, out: Pa
     train = read_split(prepared, "train")
     rows = np.random.default_rng(seed).permutation(len(train))[: settings.rows]
     source = load(model).to(device())
-    scores = score(source, CRITERIA[settings.criterion], train.take(np.sort(rows)), settings.batch_size)
+    chosen, task = train.take(np.sort(rows)), read_task(prepared)
+    scores = score(source, CRITERIA[settings.criterion], chosen, settings.batch_size, task)
     save_file(scores, out / SCORES)

@@ -11,6 +11,7 @@ from tasks.core.progress import progress
 from tasks.families import family_of
 from tasks.families.anatomy import Group
 from tasks.text.data import Split
+from tasks.text.task import TaskType
 
 Scores = dict[str, Tensor]
 """Importance by "kind.layer", float32, shape (units,)."""
@@ -28,8 +29,8 @@ class Criterion:
     """Whether it looks at data at all."""
 
 
-def score(model: PreTrainedModel, criterion: Criterion, split: Split, batch_size: int) -> Scores:
-    """Scores every unit of `model` on the rows of `split`, in eval mode and float32.
+def score(model: PreTrainedModel, criterion: Criterion, split: Split, batch_size: int, task: TaskType) -> Scores:
+    """Scores every unit of `model` on the rows of `split`, by the loss of `task`, in eval mode and float32.
 
     Memory is that of one backward pass: gradients are reduced to a number per unit after each batch.
     """
@@ -47,8 +48,7 @@ def score(model: PreTrainedModel, criterion: Criterion, split: Split, batch_size
     batches = list(split.by_length(batch_size))
     for number, rows in enumerate(batches):
         batch = {name: torch.from_numpy(array).to(device) for name, array in split.batch(rows).items()}
-        logits = model(**batch).logits.float()
-        torch.nn.functional.cross_entropy(logits, torch.from_numpy(split.labels[rows]).to(device)).backward()  # type: ignore[no-untyped-call]
+        task.loss(model(**batch), split, rows).mean().backward()  # type: ignore[no-untyped-call]
         for group in groups:
             sums[group.name] += criterion.batch(_totals(group, parameters, criterion, None))
         model.zero_grad(set_to_none=True)

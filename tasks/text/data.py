@@ -1,7 +1,7 @@
 """Prepared splits: tokenised rows, and padded batches of them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,34 @@ Batch = dict[str, NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
+class Windows:
+    """Questions, and the windows of their contexts that are the rows of a split."""
+
+    ids: list[str]
+    """Of the examples; as long are `questions`, `contexts` and `answers` (all that are right; none: there is none)."""
+    questions: list[str]
+    contexts: list[str]
+    answers: list[list[str]]
+    example: NDArray[np.int64]
+    """Which example each row belongs to, shape (rows,)."""
+    null: NDArray[np.int64]
+    """Which token of each row stands for no answer, shape (rows,)."""
+    offsets: list[NDArray[np.int64]]
+    """Characters of the context that each token covers, from and to, shape (length, 2); -1 outside the context."""
+
+
+@dataclass(frozen=True)
 class Split:
     """Rows of one split, in the order of its file."""
 
     input_ids: list[NDArray[np.int64]]
     token_type_ids: list[NDArray[np.int64]] | None
     labels: NDArray[np.int64]
+    """What is right, the first axis for the rows; the task type says what the others are."""
     pad: int
     """Token that fills a batch."""
+    windows: Windows | None = None
+    """For question answering."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -35,7 +55,13 @@ class Split:
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> "Split":
         """The given rows alone."""
         types = None if self.token_type_ids is None else [self.token_type_ids[i] for i in rows]
-        return Split([self.input_ids[i] for i in rows], types, self.labels[rows], self.pad)
+        windows = self.windows and replace(
+            self.windows,
+            example=self.windows.example[rows],
+            null=self.windows.null[rows],
+            offsets=[self.windows.offsets[i] for i in rows],
+        )
+        return Split([self.input_ids[i] for i in rows], types, self.labels[rows], self.pad, windows)
 
     def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> Batch:
         """The given rows padded to the longest: `input_ids`, `attention_mask` (and types), shape (rows, length)."""
@@ -57,14 +83,19 @@ def read_split(prepared: Path, name: str) -> Split:
     table = pq.read_table(prepared / f"{name}.parquet")
     types = _arrays(table, "token_type_ids") if "token_type_ids" in table.column_names else None
     special: dict[str, Any] = read_json(prepared / "data.json")
-    return Split(
-        _arrays(table, "input_ids"), types, table["label"].to_numpy().astype(np.int64), special["pad_token_id"]
+    labels = np.array(table["label"].to_pylist(), np.int64)
+    examples = prepared / f"{name}.examples.parquet"
+    windows = _windows(table, pq.read_table(examples)) if examples.is_file() else None
+    return Split(_arrays(table, "input_ids"), types, labels, special["pad_token_id"], windows)
+
+
+def _windows(table: Any, examples: Any) -> Windows:
+    ids, questions, contexts, answers = (
+        examples[name].to_pylist() for name in ("id", "question", "context", "answers")
     )
-
-
-def read_labels(prepared: Path) -> list[str]:
-    """Names of the classes, in the order of their indices."""
-    return list(read_json(prepared / "data.json")["labels"])
+    example, null = (table[name].to_numpy().astype(np.int64) for name in ("example", "null"))
+    offsets = [flat.reshape(-1, 2) for flat in _arrays(table, "offsets")]
+    return Windows(ids, questions, contexts, answers, example, null, offsets)
 
 
 def _arrays(table: Any, column: str) -> list[NDArray[np.int64]]:

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 Rows = NDArray[np.int64]
 Values = NDArray[np.float64]
 Metric = Callable[[Values], Values]
-"""Confusion counts, shape (..., true, predicted), to values, shape (...)."""
+"""Sums over examples of what a task counts (`TaskType.cells`), shape (..., *cells), to values, shape (...)."""
 
 
 def accuracy(counts: Values) -> Values:
-    """Share of the rows that are right."""
+    """Share of the rows that are right; `counts` is a confusion matrix, shape (..., true, predicted)."""
     return np.asarray(np.trace(counts, axis1=-2, axis2=-1) / counts.sum((-2, -1)))
 
 
@@ -34,7 +34,11 @@ def matthews(counts: Values) -> Values:
     return np.asarray(np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 0))
 
 
-METRICS: dict[str, Metric] = {"accuracy": accuracy, "macro_f1": macro_f1, "matthews": matthews}
+def confusion(true: Rows, predicted: Rows, classes: int) -> Values:
+    """A one in the cell of each row, shape (rows, true, predicted)."""
+    cells = np.zeros((len(true), classes, classes))
+    cells[np.arange(len(true)), true, predicted] = 1
+    return cells
 
 
 @dataclass(frozen=True)
@@ -46,40 +50,31 @@ class Interval:
     high: float
 
 
-def quality(metric: Metric, true: Rows, predicted: Rows) -> float:
-    """`metric` of the predicted class numbers, shape (rows,)."""
-    return float(metric(_onehot(true, predicted, 1 + int(max(true.max(), predicted.max()))).sum(0)))
+def quality(metric: Metric, cells: Values) -> float:
+    """`metric` over all examples, the first axis of `cells`."""
+    return float(metric(cells.sum(0)))
 
 
 class Bootstrap:
-    """The same resamples of rows for every model, so that models are compared in pairs (Efron, 1979)."""
+    """The same resamples of examples for every model, so that models are compared in pairs (Efron, 1979)."""
 
-    def __init__(self, metric: Metric, true: Rows, classes: int, resamples: int, seed: int) -> None:
-        rows = len(true)
-        draws = np.random.default_rng(seed).integers(0, rows, (resamples, rows))
-        self.metric, self.true, self.classes = metric, true, classes
-        self.times = np.stack([np.bincount(draw, minlength=rows) for draw in draws]).astype(np.float64)
+    def __init__(self, metric: Metric, examples: int, resamples: int, seed: int) -> None:
+        draws = np.random.default_rng(seed).integers(0, examples, (resamples, examples))
+        self.metric = metric
+        self.times = np.stack([np.bincount(draw, minlength=examples) for draw in draws]).astype(np.float64)
 
-    def quality(self, predicted: Rows) -> Interval:
-        """The metric, with its percentile interval."""
-        return _interval(*self._values(predicted))
+    def quality(self, cells: Values) -> Interval:
+        """The metric of a model with these `cells`, with its percentile interval."""
+        return _interval(*self._values(cells))
 
-    def drop(self, base: Rows, predicted: Rows) -> Interval:
-        """How much lower `predicted` scores than `base` on the same rows, with the interval of the difference."""
-        first, second = self._values(base), self._values(predicted)
+    def drop(self, base: Values, cells: Values) -> Interval:
+        """How much lower `cells` score than those of `base` on the same examples, with the difference's interval."""
+        first, second = self._values(base), self._values(cells)
         return _interval(first[0] - second[0], first[1] - second[1])
 
-    def _values(self, predicted: Rows) -> tuple[float, Values]:
-        cells = _onehot(self.true, predicted, self.classes)
-        shape = (-1, self.classes, self.classes)
-        counts = (self.times @ cells.reshape(len(predicted), -1)).reshape(shape)
-        return float(self.metric(cells.sum(0))), self.metric(counts)
-
-
-def _onehot(true: Rows, predicted: Rows, classes: int) -> Values:
-    cells = np.zeros((len(true), classes, classes))
-    cells[np.arange(len(true)), true, predicted] = 1
-    return cells
+    def _values(self, cells: Values) -> tuple[float, Values]:
+        counts = (self.times @ cells.reshape(len(cells), -1)).reshape(-1, *cells.shape[1:])
+        return quality(self.metric, cells), self.metric(counts)
 
 
 def _interval(value: float, draws: Values) -> Interval:

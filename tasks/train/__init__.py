@@ -10,7 +10,8 @@ from tasks.families import family_of
 from tasks.modeling.checkpoint import load, read_config, save
 from tasks.modeling.inference import forward, logits
 from tasks.recipe.schema import Training
-from tasks.text.data import read_labels, read_split
+from tasks.text.data import read_split
+from tasks.text.registry import read_task
 from tasks.training.loop import mixed_precision
 from tasks.training.train import TEACHER, Course, train
 
@@ -25,21 +26,15 @@ def train_dense(
         prepared: out of the prepare stage.
         scratch: where the training may leave checkpoints.
         out: gets the checkpoint.
-        teacher: gets its logits, shape (rows, labels), of `train`, in the precision of the training, and of
+        teacher: gets its outputs, the rows first, of `train`, in the precision of the training, and of
             `validation`, in float32.
     """
-    labels = read_labels(prepared)
     start = scratch / "start"
     if not start.is_dir():
         torch.manual_seed(seed)
-        head = {
-            "num_labels": len(labels),
-            "id2label": dict(enumerate(labels)),
-            "label2id": {n: i for i, n in enumerate(labels)},
-        }
         family_of(read_config(source).model_type)  # refuses what could be trained but not pruned
         with whole(start) as directory:
-            save(load(source, head=head), directory)
+            save(load(source, head=read_task(prepared)), directory)
     train(Course(start, prepared, None, settings, metric, seed, scratch, out))
     model, outputs = load(out), {}
     for name, bf16 in (("train", mixed_precision(settings.precision) == "bf16"), ("validation", False)):

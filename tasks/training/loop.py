@@ -8,15 +8,17 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import PreTrainedModel
 
 from tasks.core.progress import progress
+from tasks.modeling.checkpoint import head_of
+from tasks.modeling.inference import collected, joined
 from tasks.recipe.schema import Training
 from tasks.text.data import Split
-from tasks.text.metrics import Metric, quality
+from tasks.text.metrics import quality
+from tasks.text.task import TaskType
 from tasks.training.loss import Objective
 from tasks.training.schedule import epoch_batches, learning_rate
 from tasks.training.state import History, load_state, save_state
@@ -31,7 +33,8 @@ def fit(
     validation: Split,
     settings: Training,
     objective: Objective,
-    metric: Metric,
+    task: TaskType,
+    metric: str,
     seed: int,
     scratch: Path,
 ) -> History:
@@ -42,7 +45,8 @@ def fit(
 
     Args:
         model: in float32; it is moved to the device.
-        objective: losses per row.
+        objective: losses per row of `train`.
+        task: by whose loss and metric it is validated.
         scratch: where checkpoints lie; a training that finds one there goes on from it, bit by bit as if unbroken.
 
     Returns:
@@ -55,8 +59,8 @@ def fit(
     wrapped, optimizer = accelerator.prepare(model, _optimizer(model, settings))
     bare = accelerator.unwrap_model(wrapped)
     rank, world = accelerator.process_index, accelerator.num_processes
-    weights = torch.from_numpy(class_weights(train.labels, settings.class_weights)).to(accelerator.device)
-    labels = torch.from_numpy(train.labels).to(accelerator.device)
+    weigh = task.weights(train) if settings.class_weights else np.ones(len(train), np.float32)
+    weights = torch.from_numpy(weigh).to(accelerator.device)
     per_epoch = -(-len(train) // settings.batch_size)
     steps = math.ceil(per_epoch * settings.epochs)
     history = load_state(scratch / "state", bare, optimizer.optimizer, rank, world)
@@ -67,7 +71,7 @@ def fit(
         for rows in epoch_batches(train.lengths, settings.batch_size, seed, epoch)[done : steps - epoch * per_epoch]:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(history.step, steps, settings.learning_rate, settings.warmup)
-            total = weights[labels[torch.from_numpy(rows)]].sum()
+            total = weights[torch.from_numpy(rows)].sum()
             parts = np.array_split(rows, world * settings.accumulate)[rank::world]
             loss = 0.0
             for i, part in enumerate(parts):
@@ -76,8 +80,7 @@ def fit(
                     # A last, short batch may leave a process without rows: it takes one, with no weight.
                     chosen, share = (part, 1.0) if len(part) else (rows[:1], 0.0)
                     batch = {k: torch.from_numpy(v).to(accelerator.device) for k, v in train.batch(chosen).items()}
-                    true = labels[torch.from_numpy(chosen)]
-                    per_row = objective(wrapped(**batch).logits.float(), true, chosen) * weights[true]
+                    per_row = objective(wrapped(**batch), chosen) * weights[torch.from_numpy(chosen)]
                     part_loss = share * per_row.sum() / total
                     accelerator.backward(part_loss * world)
                     loss += float(part_loss.detach())
@@ -94,7 +97,7 @@ def fit(
             ends = history.step == steps or history.step % per_epoch == 0  # saved below, with its validation
             if history.step % settings.checkpoint_steps == 0 and not ends:
                 save_state(scratch / "state", bare, optimizer.optimizer, history, rank)
-        _end_epoch(accelerator, bare, validation, settings, metric, history, history.step / per_epoch, scratch)
+        _end_epoch(accelerator, bare, validation, settings, task, metric, history, history.step / per_epoch, scratch)
         save_state(scratch / "state", bare, optimizer.optimizer, history, rank)
 
     best = load_file(scratch / BEST)
@@ -111,14 +114,6 @@ def mixed_precision(precision: str) -> str:
         native = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
         return "bf16" if native else "no"
     return "bf16" if precision == "bf16" else "no"
-
-
-def class_weights(labels: NDArray[np.int64], balanced: bool) -> NDArray[np.float32]:
-    """Weight of each class: 1, or rows / (classes * rows of the class)."""
-    counts = np.bincount(labels)
-    return (len(labels) / (len(counts) * np.maximum(counts, 1)) if balanced else np.ones(len(counts))).astype(
-        np.float32
-    )
 
 
 def _set_up(model: PreTrainedModel, settings: Training, device: torch.device) -> None:
@@ -151,7 +146,8 @@ def _end_epoch(
     model: PreTrainedModel,
     validation: Split,
     settings: Training,
-    metric: Metric,
+    task: TaskType,
+    metric: str,
     history: History,
     epoch: float,
     scratch: Path,
@@ -160,16 +156,22 @@ def _end_epoch(
     rows = np.arange(len(validation))[accelerator.process_index :: accelerator.num_processes]
     mine = validation.take(rows)
     model.eval()
+    names = head_of(type(model)).outputs
     found = []
     with torch.inference_mode(), accelerator.autocast():
         for chosen in mine.by_length(2 * settings.batch_size):
             batch = {k: torch.from_numpy(v).to(accelerator.device) for k, v in mine.batch(chosen).items()}
-            values = model(**batch).logits.float().cpu()
-            losses = nn.functional.cross_entropy(values, torch.from_numpy(mine.labels[chosen]), reduction="none")
-            found += list(zip(rows[chosen].tolist(), values.argmax(-1).tolist(), losses.tolist(), strict=True))
-    everything = sorted(gather_object(found)) if accelerator.num_processes > 1 else sorted(found)
-    reached = quality(metric, validation.labels, np.array([predicted for _, predicted, _ in everything]))
-    loss = float(np.mean([loss for *_, loss in everything]))
+            outputs = model(**batch)
+            values = joined([outputs[name].float().cpu().numpy() for name in names])
+            found.append((rows[chosen], values, task.loss(outputs, mine, chosen).cpu().numpy()))
+    everything = gather_object(found) if accelerator.num_processes > 1 else found
+    values = collected([(numbers, part) for numbers, part, _ in everything])
+    losses = np.empty(len(validation))
+    for numbers, _, part in everything:
+        losses[numbers] = part
+    predictions = task.predict(values, validation, task.tune(values, validation))
+    reached = quality(task.metrics[metric], task.cells(predictions, validation))
+    loss = float(np.mean(losses))
     history.validation.append({"epoch": epoch, "quality": reached, "loss": loss})
     if history.best() == len(history.validation) - 1:
         if accelerator.is_main_process:

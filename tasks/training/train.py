@@ -9,12 +9,13 @@ from safetensors.torch import load_file
 
 from tasks.core.files import write_json
 from tasks.modeling.checkpoint import load, save
+from tasks.modeling.inference import forward, logits
 from tasks.recipe.schema import Recovery, Training
 from tasks.text.data import read_split
-from tasks.text.metrics import METRICS
+from tasks.text.registry import read_task
 from tasks.training.launch import launch
 from tasks.training.loop import fit
-from tasks.training.loss import Objective, distillation, supervised
+from tasks.training.loss import distillation, supervised
 
 TEACHER = "logits.safetensors"
 
@@ -27,7 +28,7 @@ class Course:
     """Checkpoint."""
     prepared: Path
     teacher: Path | None
-    """Directory with the teacher's logits of the training rows (`train`), or no teacher."""
+    """Directory with the teacher's outputs of the training rows (`train`), or no teacher."""
     settings: Training
     metric: str
     seed: int
@@ -41,24 +42,19 @@ def train(course: Course) -> None:
 
 
 def _work(course: Course) -> None:
-    model = load(course.start)
+    model, task = load(course.start), read_task(course.prepared)
     settings = course.settings
-    objective: Objective = supervised
+    rows, validation = read_split(course.prepared, "train"), read_split(course.prepared, "validation")
+    objective = supervised(task, rows)
     if course.teacher and isinstance(settings, Recovery):
         teacher = load_file(course.teacher / TEACHER)["train"]
-        objective = distillation(teacher, settings.temperature, settings.alpha)
-    history = fit(
-        model,
-        read_split(course.prepared, "train"),
-        read_split(course.prepared, "validation"),
-        settings,
-        objective,
-        METRICS[course.metric],
-        course.seed,
-        course.scratch,
-    )
+        objective = distillation(task, rows, teacher, settings.temperature, settings.alpha)
+    history = fit(model, rows, validation, settings, objective, task, course.metric, course.seed, course.scratch)
     if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
         return
+    if task.tunes:
+        model.config.update(task.tune(logits(forward(model), validation, 2 * settings.batch_size), validation))
+        model.cpu()
     save(model, course.out)
     shutil.copytree(course.prepared / "tokenizer", course.out, dirs_exist_ok=True)
     write_json(

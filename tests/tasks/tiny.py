@@ -24,9 +24,11 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 
 from tasks.families import family_of
 from tasks.families.anatomy import WHOLE
+from tasks.text.classification import Classification
 from tasks.text.data import Split
 
 VOCABULARY = 60
+TASK = Classification(("a", "b", "c"))
 BASE = {"vocab_size": VOCABULARY, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "num_labels": 3}
 SIZES = {
     "hidden_size": 32,

@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
-from tiny import build, rows, uneven
+from tiny import TASK, build, rows, uneven
 
 from tasks.core.files import read_json
 from tasks.evaluate import evaluate_round
@@ -16,8 +16,10 @@ from tasks.modeling.shrink import mask, shrink
 from tasks.modeling.size import flops, parameters
 from tasks.recipe.budget import judge, verdict
 from tasks.recipe.load import resolve
-from tasks.text.metrics import METRICS, Bootstrap, quality
+from tasks.text.classification import Classification
+from tasks.text.metrics import Bootstrap, confusion, quality
 
+METRICS = Classification.metrics
 REFERENCE = {
     "accuracy": accuracy_score,
     "macro_f1": lambda true, predicted: f1_score(true, predicted, average="macro", zero_division=0),
@@ -31,7 +33,9 @@ def test_equals_scikit_learn(name, classes):
     rng = np.random.default_rng(classes)
     true = rng.integers(0, classes, 200)
     for predicted in (rng.integers(0, classes, 200), np.where(rng.random(200) < 0.8, true, 0), np.zeros(200, int)):
-        assert quality(METRICS[name], true, predicted) == pytest.approx(REFERENCE[name](true, predicted))
+        assert quality(METRICS[name], confusion(true, predicted, classes)) == pytest.approx(
+            REFERENCE[name](true, predicted)
+        )
 
 
 @pytest.mark.parametrize("name", sorted(METRICS))
@@ -39,14 +43,14 @@ def test_bootstrap_is_the_plain_one(name):
     rng = np.random.default_rng(0)
     true = rng.integers(0, 3, 80)
     a, b = (np.where(rng.random(80) < right, true, rng.integers(0, 3, 80)) for right in (0.9, 0.7))
-    found = Bootstrap(METRICS[name], true, 3, 200, seed=5)
+    found, first, second = Bootstrap(METRICS[name], 80, 200, seed=5), confusion(true, a, 3), confusion(true, b, 3)
     draws = np.random.default_rng(5).integers(0, 80, (200, 80))
     lost = [REFERENCE[name](true[d], a[d]) - REFERENCE[name](true[d], b[d]) for d in draws]
-    interval = found.drop(a, b)
+    interval = found.drop(first, second)
     assert interval.value == pytest.approx(REFERENCE[name](true, a) - REFERENCE[name](true, b))
     np.testing.assert_allclose([interval.low, interval.high], np.percentile(lost, [2.5, 97.5]))
-    assert found.drop(a, a) == found.drop(b, b)
-    assert found.quality(a).low < found.quality(a).value < found.quality(a).high
+    assert found.drop(first, first) == found.drop(second, second)
+    assert found.quality(first).low < found.quality(first).value < found.quality(first).high
 
 
 def test_interval_covers():
@@ -56,7 +60,7 @@ def test_interval_covers():
     for seed in range(200):
         true = rng.integers(0, 2, 300)
         predicted = np.where(rng.random(300) < 0.8, true, 1 - true)
-        interval = Bootstrap(METRICS["accuracy"], true, 2, 300, seed).quality(predicted)
+        interval = Bootstrap(METRICS["accuracy"], 300, 300, seed).quality(confusion(true, predicted, 2))
         inside += interval.low <= 0.8 <= interval.high
     assert 178 <= inside <= 199
 
@@ -92,6 +96,7 @@ def test_a_round_is_timed_only_if_its_speed_decides(monkeypatch, tmp_path, share
         {"validation": torch.from_numpy(logits(forward(dense), split, 8))}, tmp_path / "teacher/logits.safetensors"
     )
     monkeypatch.setattr("tasks.evaluate.read_split", lambda *_: split)
+    monkeypatch.setattr("tasks.evaluate.read_task", lambda *_: TASK)
     budget = BUDGET.model_copy(update={"max_drop": 1.0, "speedup_b1": 0.001, "max_flops": share})
     for out in ("out", "times"):
         (tmp_path / out).mkdir()

@@ -1,7 +1,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from prepare_examples import make_data
@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import BertTokenizerFast
 
 from tasks.prepare import prepare
-from tasks.recipe.schema import Model, Task
+from tasks.recipe.schema import METRICS, Model, Task
 
 WORDS = ("a", "film", "is", "good", "bad", "dull", "fine", "plot", "actor", "the", "very", "not", "story", "number")
 
@@ -42,11 +42,19 @@ def run(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
     monkeypatch.setenv("SECATEUR_CACHE", str(tmp_path / "cache"))
 
     def call(
-        out: str = "out", *, model: str | None = None, max_length: int = 16, seed: int = 0, **changes: Any
+        out: str = "out",
+        *,
+        model: str | None = None,
+        max_length: int = 16,
+        seed: int = 0,
+        type: Literal["classification", "multilabel", "qa"] = "classification",  # noqa: A002
+        no_answer: bool = False,
+        **changes: Any,
     ) -> Path:
         directory = tmp_path / out
         directory.mkdir(parents=True)
-        task = Task(type="classification", metric="accuracy", max_length=max_length)
+        settings = {"metric": METRICS[type][0], "max_length": max_length, "doc_stride": 4, "max_answer": 8}
+        task = Task(type=type, no_answer=no_answer, **settings)
         source = os.path.relpath(tiny_model, tmp_path) if model is None else model
         prepare(make_data(**changes), task, Model(source=source), seed, tmp_path, directory)
         return directory

@@ -8,6 +8,7 @@ DEFAULTS: dict[str, Any] = {
     "text_pair": None,
     "label": "label",
     "labels": None,
+    "separator": ",",
     "unescape": False,
     "deduplicate": True,
     "group": None,

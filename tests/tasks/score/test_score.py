@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
-from tiny import build, rows
+from tiny import TASK, build, rows
 
 from tasks.families import FAMILIES, family_of
 from tasks.modeling.shrink import mask
@@ -51,7 +51,7 @@ def naive(model, split, name):
 @pytest.mark.parametrize("name", sorted(CRITERIA))
 def test_equals_the_formula(model, split, name):
     expected = naive(model, split, name)
-    found = score(model, CRITERIA[name], split, BATCH)
+    found = score(model, CRITERIA[name], split, BATCH, TASK)
     assert found.keys() == expected.keys()
     for key, values in found.items():
         np.testing.assert_allclose(values.numpy(), expected[key], rtol=2e-3, atol=1e-8, err_msg=key)
@@ -64,7 +64,7 @@ def test_taylor_ranks_as_removal_does(family):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(0.5)
-    found = score(model, CRITERIA["taylor"], split, len(split))
+    found = score(model, CRITERIA["taylor"], split, len(split), TASK)
 
     def loss(candidate):
         batch = {k: torch.from_numpy(v) for k, v in split.batch(range(len(split))).items()}
@@ -89,7 +89,7 @@ def test_taylor_ranks_as_removal_does(family):
 def test_needs_no_data_for_magnitude(model):
     assert not CRITERIA["magnitude"].gradients
     before = [p.clone() for p in model.parameters()]
-    score(model, CRITERIA["taylor"], rows(8), 4)
+    score(model, CRITERIA["taylor"], rows(8), 4, TASK)
     assert all(
         p.grad is None and p.requires_grad and torch.equal(p, b)
         for p, b in zip(model.parameters(), before, strict=True)

@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from tiny import build, rows
+from tiny import TASK, build, rows
+from transformers.utils import ModelOutput
 
 from tasks.core.files import read_json, tree_hash, write_json
 from tasks.modeling.checkpoint import load, save
 from tasks.recipe.load import resolve
-from tasks.text.metrics import METRICS
+from tasks.text.classification import class_weights
 from tasks.training import loop
 from tasks.training.launch import launch
-from tasks.training.loop import class_weights, fit
+from tasks.training.loop import fit
 from tasks.training.loss import distillation, supervised
 from tasks.training.schedule import epoch_batches, learning_rate
 
@@ -20,10 +21,12 @@ SETTINGS = resolve(None, []).train.model_copy(
 )
 
 
-def train(scratch, settings=SETTINGS, seed=0, family="bert", objective=supervised):
+def train(scratch, settings=SETTINGS, seed=0, family="bert", objective=None):
     scratch.mkdir(exist_ok=True)
     model = build(family)
-    history = fit(model, rows(44), rows(20, seed=1), settings, objective, METRICS["accuracy"], seed, scratch)
+    split = rows(44)
+    objective = objective or supervised(TASK, split)
+    history = fit(model, split, rows(20, seed=1), settings, objective, TASK, "accuracy", seed, scratch)
     return model, history
 
 
@@ -64,7 +67,9 @@ def test_resumes_exactly(tmp_path, monkeypatch, stop):
     def run(scratch):
         scratch.mkdir(exist_ok=True)
         model = dropping()
-        history = fit(model, rows(44), rows(20, seed=1), SETTINGS, supervised, METRICS["accuracy"], 0, scratch)
+        split = rows(44)
+        objective = supervised(TASK, split)
+        history = fit(model, split, rows(20, seed=1), SETTINGS, objective, TASK, "accuracy", 0, scratch)
         return model, history
 
     unbroken, expected = run(tmp_path / "unbroken")
@@ -108,7 +113,8 @@ def test_cut_off_before_the_validation_of_a_part_of_an_epoch(tmp_path, monkeypat
 def _in_processes(scratch, settings, out):
     """A process of a data-parallel training; see the test below."""
     model = build("bert")
-    history = fit(model, rows(44), rows(20, seed=1), settings, supervised, METRICS["accuracy"], 0, scratch)
+    split = rows(44)
+    history = fit(model, split, rows(20, seed=1), settings, supervised(TASK, split), TASK, "accuracy", 0, scratch)
     if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
         save(model, out)
         write_json(out / "history.json", [history.curve, history.validation])
@@ -147,7 +153,9 @@ def test_freezes_embeddings_and_thaws_them(tmp_path):
 def test_distillation_is_its_formula():
     generator = torch.Generator().manual_seed(0)
     student, teacher = torch.randn(6, 3, generator=generator), torch.randn(10, 3, generator=generator)
-    chosen, labels = np.array([7, 0, 3, 9, 1, 2]), torch.tensor([0, 1, 2, 1, 0, 2])
+    chosen, labels = np.array([7, 0, 3, 9, 1, 2]), np.array([0, 1, 2, 1, 0, 2])
+    split = rows(10)
+    split.labels[chosen] = labels
 
     def softmax(values):
         powers = np.exp(values - values.max(-1, keepdims=True))
@@ -157,15 +165,16 @@ def test_distillation_is_its_formula():
         p = softmax(teacher.double().numpy()[chosen] / temperature)
         q = softmax(student.double().numpy() / temperature)
         soft = (p * (np.log(p) - np.log(q))).sum(-1)
-        hard = -np.log(softmax(student.double().numpy()))[np.arange(6), labels.numpy()]
-        found = distillation(teacher, temperature, alpha)(student, labels, chosen)
+        hard = -np.log(softmax(student.double().numpy()))[np.arange(6), labels]
+        objective = distillation(TASK, split, teacher, temperature, alpha)
+        found = objective(ModelOutput(logits=student), chosen)
         np.testing.assert_allclose(found.numpy(), alpha * hard + (1 - alpha) * temperature**2 * soft, rtol=1e-5)
 
 
 def test_alpha_one_is_plain_training(tmp_path):
     teacher = torch.randn(44, 3)
     plain, _ = train(tmp_path / "a")
-    taught, _ = train(tmp_path / "b", objective=distillation(teacher, 2.0, 1.0))
+    taught, _ = train(tmp_path / "b", objective=distillation(TASK, rows(44), teacher, 2.0, 1.0))
     assert_equal(weights(plain), weights(taught), rtol=1e-5, atol=1e-6)
 
 
@@ -187,8 +196,7 @@ def test_learning_rate_rises_and_falls():
 
 def test_class_weights():
     labels = np.array([0, 0, 0, 1])
-    np.testing.assert_allclose(class_weights(labels, True), [4 / 6, 2.0])
-    np.testing.assert_allclose(class_weights(labels, False), [1, 1])
+    np.testing.assert_allclose(class_weights(labels), [4 / 6, 2.0])
 
 
 def test_unfinished_state_is_not_used(tmp_path):
