@@ -70,19 +70,19 @@ class Gates(Extra):
         pressure: gets the expected open share, sum of P(open) * weights of the unit over all weights of gated units.
         seed: of the noise.
         learning_rate: peak for log_alpha, on the training's schedule.
-        start: every gate's probability to be open at first.
+        start: log_alpha of every gate at first; from 2.4 on the deterministic gate is 1, so the model is as it was.
     """
 
     name = "gates"
 
     def __init__(
-        self, kinds: Sequence[str], pressure: Pressure, seed: int, learning_rate: float = 0.1, start: float = 0.95
+        self, kinds: Sequence[str], pressure: Pressure, seed: int, learning_rate: float = 0.1, start: float = 3.0
     ) -> None:
         self.kinds = kinds
         self.pressure = pressure
         self.seed = seed
         self.learning_rate = learning_rate
-        self.start = math.log(start / (1 - start)) + TEMPERATURE * math.log(-LOW / HIGH)
+        self.start = start
         self.step, self.steps = 0, 1
 
     def attach(self, model: nn.Module, parameters: Parameters, groups: Sequence[Group]) -> list[dict[str, Any]]:

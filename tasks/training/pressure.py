@@ -55,18 +55,21 @@ class Price:
 class Target:
     """Augmented Lagrangian for closing the share `closed` of the gated weights (Wang, Wohlwend & Lei, 2020).
 
-    penalty = a * gap + b * gap^2 with gap = open share - (1 - goal); a and b start at 0 and rise by gradient ascent,
-    a by rate * gap and b by rate * gap^2 a step. The goal rises linearly from 0 to `closed` over the share `warmup` of
-    the steps.
+    penalty = a * gap + b * gap^2 with gap = open share - (1 - goal). The multipliers start at a = 0 and b = `square`
+    and rise by gradient ascent, a by rate * gap and b by rate * gap^2 a step. The goal rises linearly from 0 to
+    `closed` over the share `warmup` of the steps.
+
+    There both start at 0, and the share swings around its goal in a short training: a goes on growing until the gates
+    have caught up. b > 0 damps that.
     """
 
-    def __init__(self, closed: float, warmup: float = 0.3, rate: float = 1.0) -> None:
+    def __init__(self, closed: float, warmup: float = 0.5, rate: float = 0.1, square: float = 20.0) -> None:
         self.closed = closed
         self.warmup = warmup
         self.rate = rate
         self.goal = 0.0
         self.gap = torch.zeros(())
-        self.multipliers = torch.zeros(2)
+        self.multipliers = torch.tensor([0.0, square])
 
     def penalty(self, share: Tensor, step: int, steps: int) -> Tensor:
         """See `Pressure`."""

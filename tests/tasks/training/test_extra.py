@@ -4,17 +4,16 @@ import numpy as np
 import pytest
 import torch
 from course import KINDS, know_xlnet, prune_randomly, run, weights
-from tiny import build
+from tiny import build, rows
 
 from tasks.core.files import read_json, write_json
-from tasks.training import loop
 from tasks.training.extra import Extra
 from tasks.training.gates import Gates
 from tasks.training.launch import launch
 from tasks.training.movement import Movement
 from tasks.training.pressure import Price, Target
 from tasks.training.regularize import L1, L2, GroupLasso
-from tasks.training.schedule import learning_rate
+from tasks.training.schedule import epoch_batches
 from tasks.training.sparse import FixedZeros, Gradual, Regrowth
 
 EVERYTHING = {
@@ -34,38 +33,39 @@ def assert_same(a, b, **tolerance):
         torch.testing.assert_close(values, b[name], **(tolerance or {"rtol": 0, "atol": 0}), msg=name)
 
 
-@pytest.mark.parametrize("family", ["bert", "xlnet"])
+class Cut(Extra):
+    """Ends the training before step `step`, as a kill would."""
+
+    name = "cut"
+
+    def __init__(self, step):
+        self.step = step
+
+    def before_step(self, step, steps):
+        if step == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("family", "stop"), [("bert", 5), ("xlnet", 10)])
 @pytest.mark.parametrize("which", EVERYTHING)
-def test_resumes_exactly(tmp_path, monkeypatch, which, family):
+def test_resumes_exactly(tmp_path, monkeypatch, which, family, stop):
     know_xlnet(monkeypatch)
 
-    def trained(scratch):
+    def trained(scratch, stop):
         model, extras = build(family), EVERYTHING[which]()
         prune_randomly(model, 0.4)
-        _, history = run(scratch, extras, model=model)
+        _, history = run(scratch, [*extras, Cut(stop)], model=model)
         return weights(model), [extra.state() for extra in extras], history
 
-    expected = trained(tmp_path / "unbroken")
-    rates = 0
-
-    def counted(*arguments):
-        nonlocal rates
-        rates += 1
-        if rates > stop:
-            raise KeyboardInterrupt
-        return learning_rate(*arguments)
-
-    stop = (4 if which in ("penalties", "gradual", "regrowth") else 5) * (3 if "Gates" in str(EVERYTHING) else 2)
-    monkeypatch.setattr(loop, "learning_rate", counted)
+    expected = trained(tmp_path / "unbroken", None)
     with pytest.raises(KeyboardInterrupt):
-        trained(tmp_path / "cut")
-    monkeypatch.setattr(loop, "learning_rate", learning_rate)
-    found = trained(tmp_path / "cut")
+        trained(tmp_path / "cut", stop)
+    found = trained(tmp_path / "cut", None)
     assert_same(expected[0], found[0])
     for one, other in zip(expected[1], found[1], strict=True):
         assert_same(one, other)
     assert found[2] == expected[2]
-    assert set(found[2].extras) == {extra.name for extra in EVERYTHING[which]() if extra.figures}
+    assert set(found[2].extras) == {extra.name for extra in EVERYTHING[which]()}
     write_json(tmp_path / "training.json", found[2].extras)
     assert read_json(tmp_path / "training.json") == found[2].extras
 
@@ -134,10 +134,6 @@ def test_patience_waits_for_ready_epochs(tmp_path):
 
 def test_penalty_reaches_the_optimizer_as_if_part_of_the_loss(tmp_path):
     """One step of AdamW from the gradient of the cross-entropy plus the penalty, taken by hand."""
-    from tiny import rows
-
-    from tasks.training.schedule import epoch_batches
-
     extras = [L2(0.3, ("neuron",))]
     changes = {"epochs": 1 / 6, "warmup": 0.0, "max_grad_norm": 1e9, "weight_decay": 0.0}
     model, _ = run(tmp_path / "a", extras, **changes)
@@ -145,7 +141,9 @@ def test_penalty_reaches_the_optimizer_as_if_part_of_the_loss(tmp_path):
     chosen = epoch_batches(split.lengths, 8, 0, 0)[0]
     batch = {name: torch.from_numpy(array) for name, array in split.batch(chosen).items()}
     loss = torch.nn.functional.cross_entropy(naive(**batch).logits, torch.from_numpy(split.labels[chosen]))
-    neurons = [p for n, p in naive.named_parameters() if n.endswith(("intermediate.dense.weight", "output.dense.weight"))]
+    neurons = [
+        p for n, p in naive.named_parameters() if n.endswith(("intermediate.dense.weight", "output.dense.weight"))
+    ]
     neurons = [p for p in neurons if p.shape in ((48, 32), (32, 48))]
     assert len(neurons) == 6
     (loss + 0.3 * sum((p**2).sum() for p in neurons)).backward()
