@@ -1,0 +1,166 @@
+"""L0 regularisation: a hard-concrete gate on every unit's output (Louizos, Welling & Kingma, 2018).
+
+trained = Gates(("head", "neuron"), Price(0.5), seed)
+fit(model, ..., extras=[trained])
+smaller = shrink(model, trained.fold(model))
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from tasks.families.anatomy import Group, Kept
+from tasks.training.extra import Extra, Parameters
+from tasks.training.pressure import Pressure
+from tasks.training.units import Part, of_kinds, parts
+
+TEMPERATURE = 2 / 3
+LOW, HIGH = -0.1, 1.1
+"""The concrete distribution is stretched to this interval, then cut to 0 and 1."""
+
+
+class HardConcrete(nn.Module):
+    """Gates on the units of one tensor: the weight that the model sees is the trained one times its unit's gate."""
+
+    positions: Tensor
+    noise: Tensor
+
+    def __init__(self, part: Part, start: float) -> None:
+        super().__init__()
+        units = len(part.positions)
+        self.axis = part.axis
+        self.log_alpha = nn.Parameter(part.parameter.new_full((units,), start))
+        self.register_buffer("positions", part.positions, persistent=False)
+        self.register_buffer("noise", part.parameter.new_full((units,), 0.5), persistent=False)
+
+    def gates(self) -> Tensor:
+        """Shape (units,): in training by `noise`, which is uniform on (0, 1), else the deterministic gate."""
+        if self.training:
+            sample = torch.sigmoid((torch.logit(self.noise) + self.log_alpha) / TEMPERATURE)
+        else:
+            sample = torch.sigmoid(self.log_alpha)
+        return (sample * (HIGH - LOW) + LOW).clamp(0, 1)
+
+    def open(self) -> Tensor:
+        """Probability of each gate not to be 0, shape (units,)."""
+        return torch.sigmoid(self.log_alpha - TEMPERATURE * math.log(-LOW / HIGH))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """`weight` with each unit's entries times its gate."""
+        each = self.gates().repeat_interleave(self.positions.shape[1])
+        along = weight.new_ones(weight.shape[self.axis]).index_copy(0, self.positions.flatten(), each)
+        shape = [1] * weight.ndim
+        shape[self.axis] = -1
+        return weight * along.view(shape)
+
+
+class Gates(Extra):
+    """Gates on all units of some kinds, trained along with the weights; only the training's end is its result.
+
+    A gate multiplies the unit's part of its group's last tensor, the one that it gives its output by. The noise of
+    a step is the same however its batch is split over processes and parts.
+
+    Args:
+        kinds: kinds of unit that get gates.
+        pressure: gets the expected open share, sum of P(open) * weights of the unit over all weights of gated units.
+        seed: of the noise.
+        learning_rate: peak for log_alpha, on the training's schedule.
+        start: log_alpha of every gate at first; from 2.4 on the deterministic gate is 1, so the model is as it was.
+    """
+
+    name = "gates"
+
+    def __init__(
+        self, kinds: Sequence[str], pressure: Pressure, seed: int, learning_rate: float = 0.1, start: float = 3.0
+    ) -> None:
+        self.kinds = kinds
+        self.pressure = pressure
+        self.seed = seed
+        self.learning_rate = learning_rate
+        self.start = start
+        self.step, self.steps = 0, 1
+
+    def attach(self, model: nn.Module, parameters: Parameters, groups: Sequence[Group]) -> list[dict[str, Any]]:
+        """See `Extra.attach`; gains a log_alpha per unit."""
+        self.groups = groups
+        self.gated = of_kinds(groups, self.kinds)
+        self.sizes, self.gates = [], []
+        for group in self.gated:
+            held = parts(group, parameters)
+            gate = HardConcrete(held[-1], self.start).train(model.training)
+            path, _, name = group.cuts[-1].tensor.rpartition(".")
+            parametrize.register_parametrization(model.get_submodule(path), name, gate)
+            self.sizes.append(sum(part.size for part in held))
+            self.gates.append(gate)
+        alphas = [gate.log_alpha for gate in self.gates]
+        return [{"params": alphas, "weight_decay": 0.0, "peak": self.learning_rate}]
+
+    def before_step(self, step: int, steps: int) -> None:
+        """Draws the step's noise."""
+        self.step, self.steps = step, steps
+        rng = np.random.default_rng((self.seed, step))
+        for gate in self.gates:
+            noise = rng.uniform(1e-6, 1 - 1e-6, len(gate.noise)).astype(np.float32)
+            gate.noise.copy_(torch.from_numpy(noise))
+
+    def penalty(self) -> Tensor:
+        """See `Extra.penalty`."""
+        return self.pressure.penalty(self._share([gate.open() for gate in self.gates]), self.step, self.steps)
+
+    def after_step(self, step: int, steps: int) -> None:
+        """Moves the pressure on."""
+        del step, steps
+        self.pressure.after_step()
+
+    def ready(self) -> bool:
+        """Never before the end: an earlier epoch has fewer gates shut, and so better quality."""
+        return False
+
+    def figures(self) -> dict[str, float]:
+        """Shares of the gated weights: `expected` to be open, and `open` when the gates are deterministic."""
+        with torch.no_grad():
+            expected = self._share([gate.open() for gate in self.gates])
+            hard = self._share([(value > 0).float() for value in self._deterministic()])
+            penalty = self.pressure.penalty(expected, self.step, self.steps)
+        figures = {"penalty": float(penalty), "expected": float(expected), "open": float(hard)}
+        return {**figures, **self.pressure.figures()}
+
+    def state(self) -> dict[str, Tensor]:
+        """See `Extra.state`; log_alpha is among the model's parameters."""
+        return self.pressure.state()
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """See `Extra.restore`."""
+        self.pressure.restore(state)
+
+    def fold(self, model: nn.Module) -> Kept:
+        """Multiplies the deterministic gates into the weights, takes the gates off and says which units stay.
+
+        The model's outputs in eval mode are as before. A group whose gates are all shut keeps the unit nearest to
+        open, with no output.
+        """
+        stay: dict[int, list[int]] = {}
+        for group, gate, value in zip(self.gated, self.gates, self._deterministic(), strict=True):
+            stay[id(group)] = value.nonzero().flatten().tolist() or [int(gate.log_alpha.argmax())]
+            gate.eval()
+        for tensor in dict.fromkeys(group.cuts[-1].tensor for group in self.gated):
+            path, _, name = tensor.rpartition(".")
+            parametrize.remove_parametrizations(model.get_submodule(path), name, leave_parametrized=True)
+        kept: dict[str, list[list[int]]] = {}
+        for group in self.groups:
+            kept.setdefault(group.kind, []).append(stay.get(id(group), list(range(group.count))))
+        return kept
+
+    def _share(self, values: Sequence[Tensor]) -> Tensor:
+        """Mean over gated units, each with the weight of its size; shape ()."""
+        total = sum(size * len(value) for size, value in zip(self.sizes, values, strict=True))
+        return torch.stack([v.sum() * (size / total) for size, v in zip(self.sizes, values, strict=True)]).sum()
+
+    def _deterministic(self) -> list[Tensor]:
+        with torch.no_grad():
+            return [((torch.sigmoid(g.log_alpha) * (HIGH - LOW)) + LOW).clamp(0, 1) for g in self.gates]
