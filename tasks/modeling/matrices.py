@@ -1,6 +1,7 @@
 """The matrices of a model's layers, each seen as (outputs, inputs), and what flows into them."""
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -27,34 +28,39 @@ class Matrix:
     """Takes what is to be called with its inputs, and returns what ends that."""
     bias: nn.Parameter | None = None
 
+    @property
+    def width(self) -> int:
+        """Number of inputs."""
+        return math.prod(self.parameter.shape[axis] for axis in self.inputs)
+
     def read(self) -> Tensor:
-        """A copy, shape (outputs, inputs)."""
-        order = [*self._outputs(), *self.inputs]
-        size = [self.parameter.shape[axis] for axis in self._outputs()]
-        return self.parameter.detach().permute(order).reshape(int(torch.tensor(size).prod()), -1).clone()
+        """A copy of the weight, shape (outputs, inputs)."""
+        return self.parameter.detach().permute(self._order()).reshape(-1, self.width).clone()
 
     def write(self, values: Tensor) -> None:
         """Sets the weight from a matrix of the shape of `read`."""
-        order = [*self._outputs(), *self.inputs]
-        back = [order.index(axis) for axis in range(self.parameter.ndim)]
-        shape = [self.parameter.shape[axis] for axis in order]
         with torch.no_grad():
-            self.parameter.copy_(values.reshape(shape).permute(back))
+            self.parameter.copy_(self.fold(values))
+
+    def fold(self, values: Tensor) -> Tensor:
+        """`values`, of the shape of `read`, in the shape of the parameter."""
+        order = self._order()
+        shape = [self.parameter.shape[axis] for axis in order]
+        return values.reshape(shape).permute([order.index(axis) for axis in range(len(order))]).contiguous()
 
     def columns(self, cut: Cut, units: Sequence[int]) -> Tensor:
         """Columns of the matrix that the units of `cut`, along an axis of its inputs, hold; int64."""
         place = self.inputs.index(cut.axis)
         sizes = [self.parameter.shape[axis] for axis in self.inputs]
-        grid = torch.arange(int(torch.tensor(sizes).prod())).reshape(sizes)
+        grid = torch.arange(self.width).reshape(sizes)
         return grid.index_select(place, cut.index(units)).movedim(place, 0).flatten()
 
     def watch(self, consume: Callable[[Tensor], None]) -> Callable[[], None]:
         """Calls `consume` with the inputs of every forward pass, shape (tokens, inputs), until the result is called."""
-        count = int(torch.tensor([self.parameter.shape[axis] for axis in self.inputs]).prod())
-        return self.hook(lambda x: consume(x.detach().reshape(-1, count)))
+        return self.hook(lambda x: consume(x.detach().reshape(-1, self.width)))
 
-    def _outputs(self) -> list[int]:
-        return [axis for axis in range(self.parameter.ndim) if axis not in self.inputs]
+    def _order(self) -> list[int]:
+        return [*(axis for axis in range(self.parameter.ndim) if axis not in self.inputs), *self.inputs]
 
 
 def matrices(model: PreTrainedModel) -> list[Matrix]:

@@ -72,7 +72,7 @@ def _columns(model: PreTrainedModel, kept: Kept) -> tuple[dict[str, Tensor], set
         elif group.kind not in (*WHOLE, WIDTH):
             cut = group.cuts[-1]
             matrix = found[cut.tensor]
-            mine = torch.zeros(matrix.read().shape[1], dtype=torch.bool, device=matrix.parameter.device)
+            mine = torch.zeros(matrix.width, dtype=torch.bool, device=matrix.parameter.device)
             mine[matrix.columns(cut, units)] = True
             stay[cut.tensor] = stay.get(cut.tensor, mine) & mine
     silent = {name for name in stay if (found[name].layer, _sublayer(model, name)) in gone}
@@ -86,7 +86,7 @@ def _sublayer(model: PreTrainedModel, tensor: str) -> str:
 
 
 def _gram(number: int, mine: tuple[Stream, nn.Module, Matrix], dense: tuple[Stream, nn.Module, Matrix]) -> Gram:
-    width = mine[2].read().shape[1]
+    width = mine[2].width
     gram = Gram.empty(width, width, mine[2].parameter.device)
     streams = (stream.inputs(number, layer, [matrix]) for stream, layer, matrix in (mine, dense))
     for x, target in zip(*streams, strict=True):

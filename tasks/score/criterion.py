@@ -1,67 +1,125 @@
-"""Importance of units: what a criterion is, and the one pass over the data that feeds it."""
+"""Importance of units: what a criterion is, and the passes over the data that feed it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tasks.core.progress import progress
 from tasks.families import family_of
 from tasks.families.anatomy import Group
+from tasks.modeling.matrices import Matrix, matrices
 from tasks.text.data import Split
 from tasks.text.task import TaskType
 
 Scores = dict[str, Tensor]
-"""Importance by "kind.layer", float32, shape (units,)."""
+"""Importance by "kind.layer", float32, shape (units,); of single weights by "weight.tensor", of the tensor's shape."""
 
 
 @dataclass(frozen=True)
-class Criterion:
-    """score(unit) = final(mean over batches of batch(sum over the unit's weights of element(w, g)))."""
+class Sample:
+    """A model, and the rows that its units are judged on."""
 
-    element: Callable[[Tensor, Tensor], Tensor]
-    """(weight, gradient of the batch's mean loss) to what is summed, elementwise."""
-    batch: Callable[[Tensor], Tensor] = lambda total: total
-    final: Callable[[Tensor], Tensor] = lambda mean: mean
-    gradients: bool = True
-    """Whether it looks at data at all."""
+    model: PreTrainedModel
+    split: Split
+    batch_size: int
+    task: TaskType
+    seed: int = 0
+    weights: bool = False
+    """Whether single weights are scored too."""
+
+    @property
+    def groups(self) -> list[Group]:
+        """Every group of units."""
+        return family_of(self.model.config.model_type).groups(self.model)
+
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """The model's, by name."""
+        return dict(self.model.named_parameters())
+
+    @property
+    def matrices(self) -> dict[str, Matrix]:
+        """The matrices of its layers, by name."""
+        return {matrix.tensor: matrix for matrix in matrices(self.model)}
+
+    def batches(self) -> list[dict[str, Tensor]]:
+        """All rows, in batches of like length, on the model's device."""
+        device = self.model.device
+        batches = (self.split.batch(rows) for rows in self.split.by_length(self.batch_size))
+        return [{name: torch.from_numpy(array).to(device) for name, array in batch.items()} for batch in batches]
+
+    def slopes(self) -> Iterator[int]:
+        """One backward pass for each batch, in eval mode and float32: yields its rows' number with `grad` filled in.
+
+        Memory is that of one backward pass.
+        """
+        self.model.eval()
+        wanted = {cut.tensor for group in self.groups for cut in group.cuts} | set(self.matrices)
+        for name, parameter in self.parameters.items():
+            parameter.requires_grad_(name in wanted)
+        rows = list(self.split.by_length(self.batch_size))
+        for number, (chosen, batch) in enumerate(zip(rows, self.batches(), strict=True)):
+            self.task.loss(self.model(**batch), self.split, chosen).mean().backward()  # type: ignore[no-untyped-call]
+            yield len(chosen)
+            self.model.zero_grad(set_to_none=True)
+            progress("batch", number + 1, len(rows))
+        self.model.requires_grad_(True)
 
 
-def score(model: PreTrainedModel, criterion: Criterion, split: Split, batch_size: int, task: TaskType) -> Scores:
-    """Scores every unit of `model` on the rows of `split`, by the loss of `task`, in eval mode and float32.
+Criterion = Callable[[Sample], Scores]
+"""Scores every unit that it can tell something of."""
 
-    Memory is that of one backward pass: gradients are reduced to a number per unit after each batch.
+
+def by_gradient(
+    element: Callable[[Tensor, Tensor], Tensor], batch: Callable[[Tensor], Tensor] = lambda total: total
+) -> Criterion:
+    """score(unit) = mean over batches of batch(sum over the unit's weights of element(w, dL/dw)).
+
+    L is the mean loss of a batch. Gradients are reduced to a number per unit after each batch.
     """
-    model.eval()
-    groups = family_of(model.config.model_type).groups(model)
-    parameters = dict(model.named_parameters())
-    if not criterion.gradients:
-        zero = torch.zeros(())
-        return {g.name: criterion.final(criterion.batch(_totals(g, parameters, criterion, zero))) for g in groups}
-    device = next(model.parameters()).device
-    wanted = {cut.tensor for group in groups for cut in group.cuts}
-    for name, parameter in parameters.items():
-        parameter.requires_grad_(name in wanted)
-    sums = {group.name: torch.zeros(group.count, dtype=torch.float64, device=device) for group in groups}
-    batches = list(split.by_length(batch_size))
-    for number, rows in enumerate(batches):
-        batch = {name: torch.from_numpy(array).to(device) for name, array in split.batch(rows).items()}
-        task.loss(model(**batch), split, rows).mean().backward()  # type: ignore[no-untyped-call]
-        for group in groups:
-            sums[group.name] += criterion.batch(_totals(group, parameters, criterion, None))
-        model.zero_grad(set_to_none=True)
-        progress("batch", number + 1, len(batches))
-    model.requires_grad_(True)
-    return {name: criterion.final(total / len(batches)).float().cpu() for name, total in sums.items()}
+
+    def criterion(sample: Sample) -> Scores:
+        parameters, groups, device = sample.parameters, sample.groups, sample.model.device
+        sums = {group.name: torch.zeros(group.count, dtype=torch.float64, device=device) for group in groups}
+        single = {f"weight.{n}": torch.zeros_like(parameters[n]) for n in sample.matrices} if sample.weights else {}
+        batches = 0
+        for _ in sample.slopes():
+            batches += 1
+            for group in groups:
+                total = torch.zeros(group.count, device=device)
+                for cut in group.cuts:
+                    slope = parameters[cut.tensor].grad
+                    if slope is not None:
+                        total += cut.per_unit(element(parameters[cut.tensor].detach(), slope)).sum(1)
+                sums[group.name] += batch(total)
+            for name, total in single.items():
+                parameter = parameters[name.partition(".")[2]]
+                if parameter.grad is not None:
+                    total += batch(element(parameter.detach(), parameter.grad))
+        return {name: (total / batches).float().cpu() for name, total in {**sums, **single}.items()}
+
+    return criterion
 
 
-def _totals(group: Group, parameters: dict[str, Tensor], criterion: Criterion, gradient: Tensor | None) -> Tensor:
-    total = torch.zeros(group.count, device=parameters[group.cuts[0].tensor].device)
-    for cut in group.cuts:
-        weight = parameters[cut.tensor]
-        slope = weight.grad if gradient is None else gradient
-        if slope is not None:
-            total += cut.per_unit(criterion.element(weight.detach(), slope)).sum(1)
-    return total
+def by_weight(
+    element: Callable[[Tensor], Tensor], final: Callable[[Tensor], Tensor] = lambda total: total
+) -> Criterion:
+    """score(unit) = final(sum over the unit's weights of element(w)); looks at no data."""
+
+    def criterion(sample: Sample) -> Scores:
+        parameters = {name: parameter.detach() for name, parameter in sample.parameters.items()}
+        scores = {
+            group.name: final(sum((cut.per_unit(element(parameters[cut.tensor])).sum(1) for cut in group.cuts), _ZERO))
+            for group in sample.groups
+        }
+        if sample.weights:
+            scores |= {f"weight.{name}": final(element(parameters[name])) for name in sample.matrices}
+        return {name: score.float().cpu() for name, score in scores.items()}
+
+    return criterion
+
+
+_ZERO = torch.zeros(())

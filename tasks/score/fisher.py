@@ -4,6 +4,6 @@ F is the mean over batches of (dL/dw)^2, as in Theis et al. (2018); the saliency
 (LeCun, Denker & Solla, 1990).
 """
 
-from tasks.score.criterion import Criterion
+from tasks.score.criterion import by_gradient
 
-FISHER = Criterion(element=lambda w, g: 0.5 * (w * g) ** 2)
+FISHER = by_gradient(lambda w, g: 0.5 * (w * g) ** 2)

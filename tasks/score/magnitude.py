@@ -1,5 +1,8 @@
-"""Magnitude: the L2 norm of a unit's weights, sqrt(sum w^2) (Han et al., 2015; Li et al., 2017, for structures)."""
+"""Magnitude: the L2 or L1 norm of a unit's weights (Han et al., 2015; Li et al., 2017, for structures)."""
 
-from tasks.score.criterion import Criterion
+import torch
 
-MAGNITUDE = Criterion(element=lambda w, g: w * w, final=lambda total: total.sqrt(), gradients=False)  # noqa: ARG005
+from tasks.score.criterion import by_weight
+
+MAGNITUDE = by_weight(torch.square, torch.sqrt)
+MAGNITUDE_L1 = by_weight(torch.abs)
