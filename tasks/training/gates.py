@@ -122,13 +122,17 @@ class Gates(Extra):
         return False
 
     def figures(self) -> dict[str, float]:
-        """Shares of the gated weights: `expected` to be open, and `open` when the gates are deterministic."""
+        """Shares of the gated weights: `expected` to be open; with deterministic gates, `open` and, of 0 < gate < 1,
+        `partial`.
+        """
         with torch.no_grad():
             expected = self._share([gate.open() for gate in self.gates])
-            hard = self._share([(value > 0).float() for value in self._deterministic()])
+            values = self._deterministic()
+            hard = self._share([(value > 0).float() for value in values])
+            partial = self._share([((value > 0) & (value < 1)).float() for value in values])
             penalty = self.pressure.penalty(expected, self.step, self.steps)
         figures = {"penalty": float(penalty), "expected": float(expected), "open": float(hard)}
-        return {**figures, **self.pressure.figures()}
+        return {**figures, "partial": float(partial), **self.pressure.figures()}
 
     def state(self) -> dict[str, Tensor]:
         """See `Extra.state`; log_alpha is among the model's parameters."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from course import KINDS, groups_of, know_xlnet, prune_randomly, weights
+from course import groups_of, know_xlnet, prune_randomly, weights
 from tiny import build, uneven
 
 from tasks.core.errors import UserError
@@ -88,4 +88,3 @@ def test_refuses_what_does_not_fit():
     early["classifier.weight"] = torch.zeros(2, 32)
     with pytest.raises(UserError, match=r"classifier\.weight has shape \[3, 32\], in the early checkpoint \[2, 32\]"):
         rewind(model, early, {})
-    assert KINDS

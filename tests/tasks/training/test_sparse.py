@@ -12,7 +12,7 @@ from tiny import build
 
 from tasks.core.errors import UserError
 from tasks.training.extra import Extra
-from tasks.training.sparse import FixedZeros, Gradual, Masked, Regrowth, cubic, smallest
+from tasks.training.sparse import FixedZeros, Gradual, Regrowth, cubic, smallest
 
 
 def two_of_four(model):
@@ -160,4 +160,3 @@ def test_refuses_what_cannot_be():
     model = build("bert")
     with pytest.raises(UserError, match="prune it to its sparsity first"):
         Regrowth(KINDS, every=1).attach(model, dict(model.named_parameters()), groups_of(model))
-    assert issubclass(Regrowth, Masked)
