@@ -44,11 +44,18 @@ def score(job: Job) -> None:
     """Importance of every unit of the model that the round starts from."""
     from tasks.score import score_units
 
-    out = job.out(f"data/scores/{job.key}")
+    recipe, out = job.recipe, job.out(f"data/scores/{job.key}")
     if because := ended(job.dep(job.item["after"])):
         pass_through(out, because)
         return
-    score_units(job.dep(job.item["model"]), job.dep("data/prepared"), job.recipe.score, job.recipe.seed, out)
+    score_units(
+        job.dep(job.item["model"]),
+        job.dep("data/prepared"),
+        recipe.score,
+        "weight" in recipe.prune.kinds,
+        recipe.seed,
+        out,
+    )
 
 
 def prune(job: Job) -> None:

@@ -35,12 +35,13 @@ def by_join(score: Joining, single: Callable[[Tensor, Gram], Tensor] | None = No
         for number, layer in enumerate(stream.layers):
             found = {matrix.tensor: matrix for matrix in layer_matrices(family, number, layer)}
             groups = [group for group in sample.groups if group.layer == number and group.kind != WIDTH]
-            wanted = list(found) if sample.weights and single else [n for n in found if _joins(n, groups)]
+            weigh = single if sample.weights else None
+            wanted = list(found) if weigh else [name for name in found if _joins(name, groups)]
             grams = _grams(stream, number, [found[name] for name in wanted])
             for group in groups:
                 scores[group.name] = _score(group, found, grams, score).float().cpu()
-            for name in wanted if sample.weights and single else ():
-                values = single(found[name].read(), grams[name])
+            for name in wanted if weigh else ():
+                values = weigh(found[name].read(), grams[name])  # type: ignore[misc]
                 scores[f"weight.{name}"] = found[name].fold(values).float().cpu()
             stream.advance(number, layer)
             progress("layer", number + 1, len(stream.layers))
@@ -50,9 +51,8 @@ def by_join(score: Joining, single: Callable[[Tensor, Gram], Tensor] | None = No
 
 
 def _joins(name: str, groups: Sequence[Group]) -> bool:
-    return any(
-        name == cut.tensor for group in groups for cut in (group.cuts if group.kind in WHOLE else group.cuts[-1:])
-    )
+    cuts = (group.cuts if group.kind in WHOLE else group.cuts[-1:] for group in groups)
+    return any(name == cut.tensor for part in cuts for cut in part)
 
 
 def _grams(stream: Stream, number: int, wanted: Sequence[Matrix]) -> dict[str, Gram]:

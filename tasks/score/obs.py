@@ -35,7 +35,8 @@ def _units(weight: Tensor, gram: Gram, columns: Sequence[Sequence[int]]) -> Tens
 def _weights(weight: Tensor, gram: Gram) -> Tensor:
     """w^2 / (2 [H^-1]_jj), before any is removed."""
     inverse = torch.linalg.inv(damped(gram.matrix, DAMPING)).diagonal()
-    return weight.to(inverse).square() / (2 * inverse)
+    saliency: Tensor = weight.to(inverse).square() / (2 * inverse)
+    return saliency
 
 
 OBS = by_join(_units, _weights)

@@ -1,4 +1,4 @@
-"""Wanda: |w| times the norm of what it is multiplied with, sum over a unit's columns of |w_ij| ||x_j|| (Sun et al., 2024).
+"""Wanda: weights times the norm of their inputs, sum over a unit's columns of |w_ij| ||x_j|| (Sun et al., 2024).
 
 ||x_j|| is the L2 norm of input j over the tokens of the sample.
 """

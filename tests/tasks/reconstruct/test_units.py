@@ -31,7 +31,8 @@ def test_a_stream_sees_what_the_model_sees(model, split):
     expected, parts = {}, batches(split)
     for batch in parts:
         seen = {}
-        with torch.no_grad(), watching([(m, lambda x, m=m: seen.update({m.tensor: x})) for m in matrices(model)]):
+        watches = [(m, lambda x, m=m, seen=seen: seen.update({m.tensor: x})) for m in matrices(model)]
+        with torch.no_grad(), watching(watches):
             model(**batch)
         for name, x in seen.items():
             expected.setdefault(name, []).append(x)

@@ -1,13 +1,10 @@
-"""A short training of a small model with extras, and an XLNet, whose attention is raw parameters."""
+"""A short training of a small model with extras."""
 
 import torch
-from tiny import CONFIGS, VOCABULARY, build, rows
-from transformers import XLNetConfig
+from tiny import TASK, build, rows
 
 from tasks.families import family_of
-from tasks.families.anatomy import Attention, Family, Kind, neurons
 from tasks.recipe.load import resolve
-from tasks.text.metrics import METRICS
 from tasks.training.loop import fit
 from tasks.training.loss import supervised
 
@@ -15,38 +12,15 @@ KINDS = ("head", "neuron")
 SETTINGS = resolve(None, []).train.model_copy(
     update={"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "precision": "fp32", "checkpoint_steps": 3}
 )
-RAW = [(f"rel_attn.{name}", 1) for name in ("q", "k", "v", "r", "seg_embed")]
-XLNET = Family(
-    model_type="xlnet",
-    layers="transformer.layer",
-    depth="n_layer",
-    attention=Attention("rel_attn", "rel_attn.q", "rel_attn.k", "rel_attn.v"),
-    kinds=(
-        Kind(
-            "head",
-            (*RAW, *((f"rel_attn.{name}", 0) for name in ("r_w_bias", "r_r_bias", "r_s_bias")), ("rel_attn.o", 1)),
-            block=lambda _: 1,
-            counts=(("rel_attn", "n_head"),),
-        ),
-        neurons("ff.layer_1", "ff.layer_2"),
-    ),
-)
-XLNET_CONFIG = XLNetConfig(
-    vocab_size=VOCABULARY, d_model=32, n_layer=2, n_head=4, d_inner=48, dropout=0.0, summary_last_dropout=0.0,
-    num_labels=3,
-)  # fmt: skip
-
-
-def know_xlnet(monkeypatch):
-    monkeypatch.setitem(CONFIGS, "xlnet", XLNET_CONFIG)
-    monkeypatch.setitem(family_of.__globals__["FAMILIES"], "xlnet", XLNET)
 
 
 def run(scratch, extras=(), family="bert", model=None, **changes):
     model = model or build(family)
     settings = SETTINGS.model_copy(update=changes)
     scratch.mkdir(exist_ok=True)
-    history = fit(model, rows(44), rows(20, seed=1), settings, supervised, METRICS["accuracy"], 0, scratch, extras)
+    split = rows(44)
+    objective = supervised(TASK, split)
+    history = fit(model, split, rows(20, seed=1), settings, objective, TASK, "accuracy", 0, scratch, extras)
     return model, history
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from course import KINDS, know_xlnet, prune_randomly, run, weights
+from course import KINDS, prune_randomly, run, weights
 from tiny import build, rows
 
 from tasks.core.files import read_json, write_json
@@ -48,8 +48,7 @@ class Cut(Extra):
 
 @pytest.mark.parametrize(("family", "stop"), [("bert", 5), ("xlnet", 10)])
 @pytest.mark.parametrize("which", EVERYTHING)
-def test_resumes_exactly(tmp_path, monkeypatch, which, family, stop):
-    know_xlnet(monkeypatch)
+def test_resumes_exactly(tmp_path, which, family, stop):
 
     def trained(scratch, stop):
         model, extras = build(family), EVERYTHING[which]()

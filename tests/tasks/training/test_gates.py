@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from course import KINDS, groups_of, know_xlnet, run
+from course import KINDS, groups_of, run
 from tiny import build, rows
 
 from tasks.modeling.inference import forward, logits
@@ -71,9 +71,8 @@ def test_new_gates_change_nothing_in_eval():
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "xlnet"])
 @pytest.mark.parametrize("kinds", [("head",), KINDS])
-def test_shrunk_equals_gated(monkeypatch, family, kinds):
+def test_shrunk_equals_gated(family, kinds):
     """Gates in eval mode, the folded model, and the shrunk one give the same logits."""
-    know_xlnet(monkeypatch)
     model = build(family)
     names, before = list(dict(model.named_parameters())), outputs(model)
     gates = spread(gated(model, kinds))
@@ -104,8 +103,7 @@ def open_share(tmp_path, name, pressure, family="bert", **settings):
 
 
 @pytest.mark.parametrize("family", ["bert", "xlnet"])
-def test_three_prices_give_three_sparsities_in_order(tmp_path, monkeypatch, family):
-    know_xlnet(monkeypatch)
+def test_three_prices_give_three_sparsities_in_order(tmp_path, family):
     found = [open_share(tmp_path, str(price), Price(price), family) for price in (0.0, 0.5, 10.0)]
     shares = [share for share, _, _ in found]
     assert shares[0] > shares[1] > shares[2]

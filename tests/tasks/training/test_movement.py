@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from course import KINDS, groups_of, know_xlnet, run
+from course import KINDS, groups_of, run
 
 from tasks.training.extra import Extra
 from tasks.training.movement import Movement
@@ -25,8 +25,7 @@ class Record(Extra):
 
 
 @pytest.mark.parametrize("family", ["bert", "xlnet"])
-def test_equals_the_naive_sum(tmp_path, monkeypatch, family):
-    know_xlnet(monkeypatch)
+def test_equals_the_naive_sum(tmp_path, family):
     movement, record = Movement(KINDS, weights=True), Record()
     model, history = run(tmp_path / "a", [movement, record], family)
     assert len(record.steps) == 12

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from course import KINDS, groups_of, know_xlnet, run
+from course import KINDS, groups_of, run
 from tiny import build
 
 from tasks.core.errors import UserError
@@ -29,8 +29,7 @@ def naive_units(model):
 
 
 @pytest.mark.parametrize("family", ["bert", "distilbert", "xlnet"])
-def test_penalties_equal_their_formulas(monkeypatch, family):
-    know_xlnet(monkeypatch)
+def test_penalties_equal_their_formulas(family):
     model = build(family)
     lasso = 0.7 * sum(np.sqrt(len(w)) * np.sqrt((w**2).sum()) for _, _, w in naive_units(model))
     assert attached(GroupLasso(0.7, KINDS), model).penalty().item() == pytest.approx(lasso, rel=1e-5)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from course import groups_of, know_xlnet, prune_randomly, weights
+from course import groups_of, prune_randomly, weights
 from tiny import build, uneven
 
 from tasks.core.errors import UserError
@@ -12,8 +12,7 @@ from tasks.training.reinit import kept_entries, reinitialize, rewind
 
 
 @pytest.fixture(params=["bert", "distilbert", "xlnet"])
-def source(request, monkeypatch):
-    know_xlnet(monkeypatch)
+def source(request):
     return build(request.param)
 
 

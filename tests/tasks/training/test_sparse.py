@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from course import KINDS, groups_of, know_xlnet, prune_randomly, run, weights
+from course import KINDS, groups_of, prune_randomly, run, weights
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import build
@@ -30,8 +30,7 @@ def two_of_four(model):
 
 @pytest.mark.parametrize("family", ["bert", "xlnet"])
 @pytest.mark.parametrize("prune", [two_of_four, lambda model: prune_randomly(model, 0.4)])
-def test_zeros_stay_and_the_rest_learns(tmp_path, monkeypatch, family, prune):
-    know_xlnet(monkeypatch)
+def test_zeros_stay_and_the_rest_learns(tmp_path, family, prune):
     model = build(family)
     masks = prune(model)
     before = weights(model)
