@@ -66,7 +66,18 @@ def prune(job: Job) -> None:
     if because := ended(scores):
         pass_through(out, because)
         return
-    work(job.dep(job.item["model"]), scores, int(job.key[1:]) - 1, job.recipe.prune, out)
+    recipe = job.recipe
+    work(
+        job.dep(job.item["model"]),
+        job.dep("models/dense"),
+        scores,
+        job.dep("data/prepared"),
+        int(job.key[1:]) - 1,
+        recipe.score.criterion,
+        recipe.prune,
+        recipe.seed,
+        out,
+    )
 
 
 def finetune(job: Job) -> None:
@@ -164,7 +175,7 @@ def report(job: Job) -> None:
 
 
 def _rounds(job: Job) -> list[str]:
-    return [f"r{number + 1}" for number in range(len(job.recipe.prune.rounds))]
+    return [f"r{number + 1}" for number in range(len(job.recipe.prune.goals))]
 
 
 def _models(job: Job, good: str | None) -> "dict[str, Entry]":

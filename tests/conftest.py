@@ -111,7 +111,7 @@ class Run:
                     {"layer": layer, "kind": kind, "before": before, "kept": units, "removed": [*range(count, before)]}
                 )
         threshold = {"head": 0.18, "neuron": 0.012}
-        return {"round": name, "criterion": "fisher", "scope": "global", "threshold": threshold, "groups": groups}
+        return {"round": name, "criterion": "fisher", "allocation": "global", "threshold": threshold, "groups": groups}
 
     def verdict(self, name: str, state: str, because: str, quality: float, parameters: int) -> dict[str, Any]:
         facts = {"round": name, "state": state, "because": because, "quality": quality, "dense_quality": 0.8455}
@@ -157,7 +157,7 @@ def finished_run(tmp_path: Path) -> Path:
     run, root = Run(tmp_path), tmp_path
     (root / "params").mkdir()
     budget = "budget={max_drop: 0.02, speedup_b1: 5, speedup_b32: 5, max_flops: null}"
-    recipe = resolve(None, [budget, "prune.rounds=[0.3,0.55,0.7]", "prune.scope=global", "prune.normalize=true"])
+    recipe = resolve(None, [budget, "prune.rounds=[0.3,0.55,0.7]", "prune.normalize=true"])
     (root / "params/pipeline.yaml").write_text(dump(recipe), encoding="utf-8")
     data = {
         "labels": ["rotten", "fresh"],

@@ -58,6 +58,8 @@ class Group:
     """The units come in so many equal parts (query heads in KV groups); the same number of each must stay."""
     modules: tuple[str, ...] = ()
     """What goes when the only unit goes."""
+    aligned: bool = False
+    """See `Kind.aligned`."""
 
     @property
     def name(self) -> str:
@@ -189,7 +191,7 @@ class Family:
         ]
         attributes = tuple((prefix + module, attribute) for module, attribute in kind.attributes)
         balance = counts[kind.parts_of] if kind.parts_of else 1
-        return Group(layer, kind.name, count, tuple(cuts), attributes, balance)
+        return Group(layer, kind.name, count, tuple(cuts), attributes, balance, aligned=kind.aligned)
 
     def _residual(self, groups: Sequence[Group], parameters: Mapping[str, Tensor], model: nn.Module) -> Group:
         """Every axis as long as the residual is wide that belongs to no unit of a layer."""

@@ -35,7 +35,11 @@ class Matrix:
 
     def read(self) -> Tensor:
         """A copy of the weight, shape (outputs, inputs)."""
-        return self.parameter.detach().permute(self._order()).reshape(-1, self.width).clone()
+        return self.unfold(self.parameter.detach()).clone()
+
+    def unfold(self, values: Tensor) -> Tensor:
+        """`values`, of the shape of the parameter, in the shape of `read`."""
+        return values.permute(self._order()).reshape(-1, self.width)
 
     def write(self, values: Tensor) -> None:
         """Sets the weight from a matrix of the shape of `read`."""

@@ -1,62 +1,141 @@
 """Removes the least important units, physically, and writes down which and why."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import torch
 from safetensors.torch import load_file
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from tasks.core.files import write_json
 from tasks.families import family_of
 from tasks.modeling.checkpoint import load, save
+from tasks.modeling.inference import device
+from tasks.modeling.matrices import matrices
 from tasks.modeling.shrink import dense_counts, shrink
-from tasks.prune.plan import choose, targets
+from tasks.modeling.size import flops, parameters
+from tasks.prune.costs import unit_costs
+from tasks.prune.curves import Sensitivity
+from tasks.prune.plan import Plan, plan
+from tasks.recipe.goal import Amount
 from tasks.recipe.schema import Prune
+from tasks.reconstruct.units import reconstruct
+from tasks.reconstruct.weights import PER_ROW, adapt, drop, mask
+from tasks.text.data import Split, read_split
+from tasks.text.registry import read_task
+
+SIZES: dict[str, Callable[[PreTrainedModel, float], float]] = {
+    "parameters": lambda model, _: parameters(model),
+    "flops": flops,
+}
 
 
-def prune(model: Path, scores: Path, number: int, settings: Prune, out: Path) -> None:
-    """Writes the checkpoint without the units of round `number` (from 0), and `plan.json`.
+def prune(
+    model: Path, dense: Path, scores: Path, prepared: Path, number: int, criterion: str, settings: Prune, seed: int,
+    out: Path,
+) -> None:  # fmt: skip
+    """Writes the checkpoint without what round `number` (from 0) removes, and `plan.json`.
 
     Args:
         model: the checkpoint that was scored.
+        dense: the one that shares are counted of.
         scores: out of the score stage.
+        prepared: out of the prepare stage; its training rows calibrate what is refitted.
+        criterion: by which it was scored.
         out: gets the checkpoint and the plan: for each layer and kind the units of the dense model that stay, those
-            this round removed, and the score of each of the latter.
+            this round removed, and the score of each of the latter; what was measured, and what each matrix lost.
     """
-    source = load(model)
+    source = load(model).to(device())
     importance = load_file(scores / "scores.safetensors")
-    family = family_of(source.config.model_type)
-    groups = family.groups(source)
-    align = {kind.name: settings.align if kind.aligned else 1 for kind in family.kinds}
-    dense = dense_counts(source)
-    ratios: dict[str, float] = {kind: settings.ratio(number, kind) for kind in settings.kinds}
-    keep = targets(dense, ratios)
-    kept: dict[str, list[list[int]]] = {}
-    thresholds: dict[str, float | None] = {}
-    for kind in dense:
-        layers = [importance[f"{kind}.{group.layer}"] for group in groups if group.kind == kind]
-        if kind in settings.kinds:
-            choice = choose(layers, keep[kind], align[kind], settings.scope, settings.normalize)
-            kept[kind], thresholds[kind] = choice.kept, choice.threshold
-        else:
-            kept[kind], thresholds[kind] = [list(range(len(layer))) for layer in layers], None
-    smaller = shrink(source, kept)
-    save(smaller, out)
+    train, task = read_split(prepared, "train"), read_task(prepared)
+    rows = np.sort(np.random.default_rng(seed).permutation(len(train))[: settings.rows])
+    sample = train.take(rows)
+    length = float(train.lengths.mean())
+    damping = settings.damping if settings.reconstruct else None
+    goal = settings.goals[number]
+    costs = unit_costs(source, length)
+    chosen = plan(
+        source,
+        importance,
+        goal,
+        settings,
+        costs,
+        partial(_budget, source, dense, settings, costs, goal.share, length),
+        lambda units: Sensitivity(source, sample, settings.batch_size, task, damping)(units),
+    )
     before = getattr(source.config, "pruned", None)
+    errors = reconstruct(source, chosen.kept, _batches(sample, settings, source), settings.damping) if damping else {}
+    smaller = shrink(source, chosen.kept) if chosen.kept else source
+    if amount := goal.kinds.get("weight"):
+        _thin(smaller, importance, criterion, amount, lambda: _batches(sample, settings, smaller), settings)
+    save(smaller, out)
+    facts = {"goal": goal.as_item(), "criterion": criterion, "allocation": settings.allocation}
+    measured = {"threshold": chosen.thresholds, "sensitivity": chosen.curves, "errors": errors}
+    groups = _removed(source, smaller, before, importance, chosen)
+    write_json(out / "plan.json", {**facts, **measured, "groups": groups})
+
+
+def _budget(
+    model: PreTrainedModel, dense: Path, settings: Prune, costs: Any, share: float, length: float, cost: str
+) -> float:
+    """What the groups that are pruned may cost: the dense model's cost less `share`, less what is not pruned."""
+    size = SIZES[cost]
+    groups = [g for g in family_of(model.config.model_type).groups(model) if g.kind in settings.kinds]
+    prunable = sum(costs[group.name][cost] * group.count for group in groups)
+    return size(load(dense), length) * (1 - share) - (size(model, length) - float(prunable))
+
+
+def _batches(sample: Split, settings: Prune, model: PreTrainedModel) -> list[dict[str, Tensor]]:
+    batches = (sample.batch(rows) for rows in sample.by_length(settings.batch_size))
+    return [{name: torch.from_numpy(array).to(model.device) for name, array in batch.items()} for batch in batches]
+
+
+def _thin(
+    model: PreTrainedModel, scores: dict[str, Tensor], criterion: str, amount: Amount,
+    batches: Callable[[], list[dict[str, Tensor]]], settings: Prune,
+) -> None:  # fmt: skip
+    """Removes single weights by their scores; of OBS with an update the choice is made along the way."""
+    if settings.reconstruct and criterion == "obs" and amount.threshold is None:
+        adapt(model, amount, batches(), damping=settings.damping)
+        return
+    found = {matrix.tensor: matrix for matrix in matrices(model)}
+    masks = {
+        name: mask(matrix, scores[f"weight.{name}"], amount, per_row=criterion in PER_ROW)
+        for name, matrix in found.items()
+    }
+    if settings.reconstruct:
+        adapt(model, amount, batches(), masks, settings.damping)
+    else:
+        drop(model, masks)
+
+
+def _removed(
+    source: PreTrainedModel, smaller: PreTrainedModel, before: Any, importance: dict[str, Tensor], chosen: Plan
+) -> list[dict[str, Any]]:
+    """Of each group that was up for pruning: what stays, what went and its scores, in the dense model's numbers."""
+    dense = dense_counts(source)
+    layers = before["layers"] if before else None
     entries = []
-    for group in groups:
-        layer = str(group.layer)
-        left = smaller.config.pruned["kept"][group.kind][layer]
-        had = before["kept"][group.kind][layer] if before else list(range(group.count))
-        score = dict(zip(had, importance[f"{group.kind}.{layer}"].tolist(), strict=True))
-        removed = [unit for unit in had if unit not in set(left)]
+    for group in family_of(source.config.model_type).groups(source):
+        if group.kind not in chosen.kept:
+            continue
+        layer = str(layers[group.layer] if layers else group.layer)
+        left = smaller.config.pruned["kept"][group.kind].get(layer, [])
+        had = before["kept"].get(group.kind, {}).get(layer, range(group.count)) if before else range(group.count)
+        score = dict(zip(had, importance[group.name].tolist(), strict=True))
+        gone = [unit for unit in had if unit not in set(left)]
         entries.append(
             {
-                "layer": group.layer,
+                "layer": int(layer),
                 "kind": group.kind,
-                "before": dense[group.kind][group.layer],
+                "before": dense[group.kind][int(layer)],
                 "kept": left,
-                "removed": removed,
-                "removed_scores": [score[unit] for unit in removed],
+                "removed": gone,
+                "removed_scores": [score[unit] for unit in gone],
             }
         )
-    plan = {"ratios": ratios, "scope": settings.scope, "threshold": thresholds, "groups": entries}
-    write_json(out / "plan.json", plan)
+    return entries

@@ -1,43 +1,169 @@
-"""The plan: which units of which layer stay, for a ratio of the dense model's units."""
+"""The plan: which units of which layer stay, for what a round is to remove of the dense model."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from tasks.allocate import ranked, uniform
-from tasks.allocate.units import Units, normalized
+from tasks.allocate.cost import Linear
+from tasks.allocate.levels import Allocation, Levels
+from tasks.allocate.sensitivity import equal_loss
+from tasks.allocate.solve import solve
+from tasks.allocate.units import Floats, Units, cost_at, normalized
+from tasks.core.errors import UserError
+from tasks.families import family_of
+from tasks.families.anatomy import LAYER, WHOLE, WIDTH, Group
+from tasks.modeling.shrink import dense_counts
+from tasks.recipe.goal import Amount, Goal
+from tasks.recipe.schema import Prune
+
+WEIGHT = "weight"
+"""The kind whose units are single weights."""
+Curves = Callable[[Mapping[str, Units]], Mapping[str, Mapping[int, float]]]
+"""Measures what each group, by name, loses when it alone keeps some number of units."""
 
 
 @dataclass(frozen=True)
-class Choice:
-    """Units that stay, by layer, and the score below which they do not."""
+class Plan:
+    """What stays."""
 
-    kept: list[list[int]]
-    threshold: float | None
-    """Lowest score of a block that stays of its own merit, where one threshold serves all layers."""
+    kept: dict[str, list[list[int]]]
+    """By kind, then by group in the order of the model's groups."""
+    thresholds: dict[str, float | None] = field(default_factory=dict)
+    """By kind, the score below which units go, where one serves all layers."""
+    curves: dict[str, dict[str, float]] = field(default_factory=dict)
+    """What was measured: by group, the loss by number of units kept."""
 
 
-def choose(scores: Sequence[Tensor], keep: int, align: int, scope: str, normalize: bool) -> Choice:
-    """Keeps the most important units of one kind.
-
-    Units are taken in blocks of `align` from each layer's most important down; a block counts what its units score on
-    average. Every layer keeps its first block, so none loses its last head.
+def plan(
+    model: PreTrainedModel,
+    scores: Mapping[str, Tensor],
+    goal: Goal,
+    settings: Prune,
+    costs: Mapping[str, Mapping[str, float]],
+    budget: Callable[[str], float],
+    curves: Curves,
+) -> Plan:
+    """Chooses the units of `settings.kinds` that stay.
 
     Args:
-        scores: importance per unit, one vector per layer.
-        keep: units that stay in all layers together, rounded to blocks.
-        scope: `global` compares the blocks of all layers; `layer` keeps the same share in each.
-        normalize: with `global`, each layer's scores are divided by their L2 norm first (Molchanov et al., 2017).
+        scores: importance by group.
+        goal: what has to be gone afterwards, of the dense model.
+        costs: by group, what a unit costs in parameters and FLOPs.
+        budget: of a cost, what the groups that are pruned may cost together for a share of the whole dense model to
+            be gone; of each cost by its name.
+        curves: called only by the allocations that need it.
+
+    Raises:
+        UserError: the family has no such units, the criterion says nothing of them, or the goal is out of reach.
     """
-    groups = {number: Units(layer.double().numpy(), align=align) for number, layer in enumerate(scores)}
-    if scope == "layer":
-        found = uniform.by_ratio(groups, 1 - keep / sum(len(layer) for layer in scores))
-    else:
-        found = ranked.by_count(normalized(groups) if normalize else groups, keep)
-    return Choice([units.best(found.kept[number]) for number, units in groups.items()], found.threshold)
+    groups = [group for group in family_of(model.config.model_type).groups(model) if group.kind in settings.kinds]
+    _check(model, groups, scores, settings)
+    measured: dict[str, dict[str, float]] = {}
+
+    def curve(units: Mapping[str, Units]) -> Mapping[str, Mapping[int, float]]:
+        found = curves(units)
+        measured.update({name: {str(k): v for k, v in levels.items()} for name, levels in found.items()})
+        return found
+
+    kept: dict[str, int] = {}
+    thresholds: dict[str, float | None] = {}
+    if goal.cost:
+        if LAYER in settings.kinds and len(settings.kinds) > 1:
+            raise UserError("prune.kinds: whole layers and parts of layers cannot share one cost; give each a round")
+        priced = {
+            name: replace(units, cost=costs[name][goal.cost]) if name in costs else units
+            for kind in settings.kinds
+            for name, units in _units(model, groups, kind, scores, settings).items()
+        }
+        found = _within(priced, budget(goal.cost), settings, curve)
+        kept = found.kept
+        thresholds = dict.fromkeys(settings.kinds, found.threshold)
+    for kind, amount in goal.kinds.items():
+        if kind != WEIGHT:
+            found = _amount(_units(model, groups, kind, scores, settings), amount, settings, curve)
+            kept |= found.kept
+            thresholds[kind] = found.threshold
+    chosen: dict[str, list[list[int]]] = {kind: [] for kind in settings.kinds}
+    for group in groups:
+        unit = _unit(group, scores, settings)
+        chosen[group.kind].append(unit.best(kept.get(group.name, group.count)))
+    return Plan({kind: units for kind, units in chosen.items() if units}, thresholds, measured)
 
 
-def targets(dense: Mapping[str, Sequence[int]], ratios: Mapping[str, float]) -> dict[str, int]:
-    """Units of each kind that stay of the dense model's, for the share of them that goes."""
-    return {kind: round(sum(counts) * (1 - ratios.get(kind, 0.0))) for kind, counts in dense.items()}
+def _check(model: PreTrainedModel, groups: Sequence[Group], scores: Mapping[str, Tensor], settings: Prune) -> None:
+    family = family_of(model.config.model_type)
+    known = {*(kind.name for kind in family.kinds), *family.sublayers, LAYER, WIDTH, WEIGHT}
+    unknown = [kind for kind in settings.kinds if kind not in known]
+    if unknown:
+        raise UserError(f"prune.kinds: {', '.join(unknown)}; a {family.model_type} has {', '.join(sorted(known))}")
+    silent = sorted({group.kind for group in groups if group.name not in scores})
+    if silent:
+        raise UserError(
+            f"prune.kinds: {', '.join(silent)}; score.criterion says nothing of them, since it looks at what goes into "
+            "single matrices; choose magnitude, taylor or fisher"
+        )
+
+
+def _unit(group: Group, scores: Mapping[str, Tensor], settings: Prune, dense: int | None = None) -> Units:
+    return Units(
+        scores[group.name].double().numpy(),
+        align=settings.align if group.aligned else 1,
+        parts=group.balance,
+        empty=group.kind in WHOLE,
+        dense=dense,
+    )
+
+
+def _units(
+    model: PreTrainedModel, groups: Sequence[Group], kind: str, scores: Mapping[str, Tensor], settings: Prune
+) -> dict[str, Units]:
+    """The groups of a kind by name, with those that are gone altogether, which count for what the dense model had."""
+    pruned = getattr(model.config, "pruned", None) or {}
+    layers = pruned.get("layers", list(range(max((g.layer for g in groups), default=0) + 1)))
+    dense = dense_counts(model)[kind]
+    there = {layers[group.layer]: group for group in groups if group.kind == kind}
+    units = {}
+    for layer, count in enumerate(dense):
+        if layer in there:
+            units[there[layer].name] = _unit(there[layer], scores, settings, count)
+        else:
+            units[f"{kind}.gone.{layer}"] = Units(np.zeros(0), empty=True, dense=count)
+    return normalized(units) if settings.normalize else units
+
+
+def _amount(units: Mapping[str, Units], amount: Amount, settings: Prune, curves: Curves) -> Allocation[str]:
+    """Units of one kind, each of the same cost."""
+    full = sum(unit.full for unit in units.values())
+    if amount.threshold is not None:
+        return ranked.by_threshold(units, amount.threshold)
+    ratio = amount.share if amount.share is not None else (amount.count or 0) / full
+    if settings.allocation == "uniform":
+        return uniform.by_ratio(units, ratio)
+    if settings.allocation == "global":
+        return ranked.by_ratio(units, ratio)
+    return _solved(units, cost_at(units, ratio), settings, curves)
+
+
+def _within(units: Mapping[str, Units], budget: float, settings: Prune, curves: Curves) -> Allocation[str]:
+    if settings.allocation == "uniform":
+        return uniform.by_budget(units, {name: Linear(unit.cost) for name, unit in units.items()}, budget)
+    if settings.allocation == "global":
+        return ranked.by_budget(units, budget)
+    return _solved(units, budget, settings, curves)
+
+
+def _solved(units: Mapping[str, Units], budget: float, settings: Prune, curves: Curves) -> Allocation[str]:
+    there = {name: unit for name, unit in units.items() if len(unit.scores)}
+    levels = {name: _levels(found, there[name].cost) for name, found in curves(there).items()}
+    return (equal_loss if settings.allocation == "sensitivity" else solve)(levels, budget)
+
+
+def _levels(losses: Mapping[int, float], cost: float) -> Levels:
+    kept = np.array(sorted(losses), dtype=np.int64)
+    # A level is no better than a larger one: what looks so is noise of the sample.
+    found: Floats = np.array([losses[int(k)] for k in kept], dtype=np.float64)
+    return Levels(kept, np.maximum.accumulate(found[::-1])[::-1].astype(np.float64), kept * cost)

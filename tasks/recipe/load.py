@@ -64,13 +64,13 @@ def dump(recipe: Recipe) -> str:
 
 def dag(recipe: Recipe) -> dict[str, Any]:
     """What dvc.yaml takes from the recipe: local inputs, and the items of every `foreach`."""
-    names = [f"r{number + 1}" for number in range(len(recipe.prune.rounds))]
+    goals = recipe.prune.goals
+    names = [f"r{number + 1}" for number in range(len(goals))]
     rounds: dict[str, dict[str, Any]] = {}
     evaluations: dict[str, dict[str, str]] = {}
     model, after = "models/dense", "data/teacher"
     for number, name in enumerate(names):
-        shares: dict[str, Any] = {kind: recipe.prune.ratio(number, kind) for kind in recipe.prune.kinds}
-        rounds[name] = {"model": model, "after": after, **shares}
+        rounds[name] = {"model": model, "dense": "models/dense", "after": after, "goal": goals[number].as_item()}
         evaluations[name] = {"models": f"models/rounds/{name}", "reads": "data/teacher", "out": f"data/rounds/{name}"}
         model, after = f"models/rounds/{name}", f"data/rounds/{name}"
     evaluations["test"] = {"models": "models", "reads": "data/rounds", "out": "data/evaluate/test"}

@@ -1,15 +1,18 @@
 """What a recipe may say. No defaults here: they stand, one commented line each, in `params/default.yaml`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticKnownError
 
+from tasks.recipe.cubic import cubic
+from tasks.recipe.goal import Amount, Goal
+
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
-KindName = Literal["head", "neuron"]
-
+KindName = Literal["head", "kv_group", "neuron", "attention", "ffn", "layer", "width", "weight"]
+CostName = Literal["parameters", "flops"]
 
 METRICS: dict[str, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1", "matthews"),
@@ -121,30 +124,96 @@ class Distill(Recovery):
 
 
 class Score(Section):
-    criterion: Literal["magnitude", "taylor", "fisher"]
+    criterion: Literal[
+        "random", "magnitude", "magnitude_l1", "gradient", "taylor", "taylor_absolute", "fisher", "activation", "wanda",
+        "obs", "obs_fisher",
+    ]  # fmt: skip
     rows: Count
     batch_size: Count
 
 
+class Number(Section):
+    count: Count
+
+
+class Below(Section):
+    threshold: float
+
+
+class Pattern(Section):
+    pattern: Annotated[str, Field(pattern=r"^[1-9]\d*:[1-9]\d*$")]
+
+
+class Cubic(Section):
+    cubic: Share
+    count: Count
+
+
+Removal = Share | Number | Below | Pattern
+
+
 class Prune(Section):
     kinds: Annotated[tuple[KindName, ...], Field(min_length=1)]
-    rounds: Annotated[tuple[Share | dict[KindName, Share], ...], Field(min_length=1)]
-    scope: Literal["global", "layer"]
+    rounds: Annotated[tuple[Share | dict[KindName | CostName, Removal], ...], Field(min_length=1)] | Cubic
+    allocation: Literal["uniform", "global", "sensitivity", "solve"]
     normalize: bool
     align: Count
+    reconstruct: bool
+    rows: Count
+    batch_size: Count
+    damping: Positive
 
-    def ratio(self, number: int, kind: KindName) -> float:
-        """Share of the dense model's units of `kind` that are gone after round `number` (from 0)."""
-        entry = self.rounds[number]
-        return entry if isinstance(entry, float) else entry.get(kind, 0.0)
+    @property
+    def goals(self) -> tuple[Goal, ...]:
+        """What is gone after each round."""
+        if isinstance(self.rounds, Cubic):
+            shares = cubic(self.rounds.cubic, self.rounds.count)
+            return tuple(Goal({kind: Amount(share=share) for kind in self.kinds}) for share in shares)
+        return tuple(self._goal(entry) for entry in self.rounds)
+
+    def _goal(self, entry: float | dict[KindName | CostName, Removal]) -> Goal:
+        if isinstance(entry, float):
+            return Goal({kind: Amount(share=entry) for kind in self.kinds})
+        for cost in get_args(CostName):
+            if cost in entry:
+                share = entry[cost]
+                if len(entry) > 1 or not isinstance(share, float):
+                    raise ValueError(f"a round that names {cost} names nothing else, and a share of it")
+                return Goal(cost=cost, share=share)
+        return Goal({kind: _amount(kind, entry[kind]) for kind in self.kinds if kind in entry})
 
     @model_validator(mode="after")
     def _only_removes(self) -> "Prune":
+        goals = self.goals
         for kind in self.kinds:
-            ratios = [self.ratio(i, kind) for i in range(len(self.rounds))]
-            if ratios != sorted(ratios):
-                raise ValueError(f"rounds must not fall: {kind} goes through {ratios}")
+            shares = [goal.kinds[kind].share for goal in goals if kind in goal.kinds]
+            known = [share for share in shares if share is not None]
+            if known != sorted(known):
+                raise ValueError(f"rounds must not fall: {kind} goes through {known}")
         return self
+
+    @model_validator(mode="after")
+    def _weights_stand_alone(self) -> "Prune":
+        if "weight" in self.kinds and any(goal.cost for goal in self.goals):
+            raise ValueError(
+                "kinds: single weights cost nothing less when they are zero; give weight a share of its own"
+            )
+        return self
+
+
+def _amount(kind: str, removal: Removal) -> Amount:
+    if isinstance(removal, Number):
+        return Amount(count=removal.count)
+    if isinstance(removal, Below):
+        return Amount(threshold=removal.threshold)
+    if isinstance(removal, float):
+        return Amount(share=removal)
+    if kind != "weight":
+        raise ValueError(f"a pattern is for single weights, not for {kind}")
+    kept, every = map(int, removal.pattern.split(":"))
+    if kept > every:
+        raise ValueError(f"pattern {removal.pattern} keeps more than there are; 2:4 keeps two of four")
+    return Amount(pattern=(kept, every))
 
 
 class Quantize(Section):

@@ -48,7 +48,7 @@ def removed(cut: Path) -> list[dict[str, Any]]:
             {"layer": group["layer"], "kind": group["kind"], "kept": len(group["kept"]), "total": group["before"]}
             for group in plan["groups"]
         ]
-        facts = {key: plan[key] for key in ("scope", "threshold")}
+        facts = {key: plan[key] for key in ("allocation", "threshold")}
         found.append({"round": path.parent.name, **facts, "layers": layers})
     return found
 

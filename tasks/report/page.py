@@ -73,7 +73,7 @@ def _pictures(recipe: Recipe, facts: dict[str, Any], scored: Path, models: Path,
     if facts["removed"]:
         drawn["removed"] = removed(facts["removed"], out)
         names = [entry["round"] for entry in facts["removed"]]
-        normalized = recipe.prune.scope == "global" and recipe.prune.normalize
+        normalized = recipe.prune.normalize
         spread = scores(scored, models / "cut", names, normalized, out)
         if spread:
             drawn["scores"] = spread

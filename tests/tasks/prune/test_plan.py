@@ -1,79 +1,165 @@
-"""Invariant 4: a ratio removes that share of the counted units, never a layer's last one."""
+"""Invariant 4: a goal removes what it says of the dense model, never a layer's last unit, whatever chooses."""
 
+import json
+
+import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from safetensors.torch import save_file
-from tiny import build
+from tiny import TASK, build, rows
 
+from tasks.core.errors import UserError
 from tasks.core.files import read_json
+from tasks.families import FAMILIES, family_of
 from tasks.modeling.checkpoint import load, save
-from tasks.modeling.shrink import dense_counts
+from tasks.modeling.inference import forward, logits
+from tasks.modeling.matrices import matrices
+from tasks.modeling.shrink import dense_counts, shrink
+from tasks.modeling.size import flops, parameters
 from tasks.prune import prune
-from tasks.prune.plan import choose, targets
-from tasks.recipe.schema import Prune
+from tasks.prune.costs import unit_costs
+from tasks.recipe.load import resolve
+from tasks.score import CRITERIA
+from tasks.score.criterion import Sample
 
-LAYERS = st.lists(
-    st.lists(st.floats(0, 1, width=32), min_size=4, max_size=40), min_size=1, max_size=6
-)  # fmt: skip
-
-
-@settings(max_examples=200, deadline=None)
-@given(LAYERS, st.floats(0, 0.95), st.sampled_from([1, 4, 8]), st.sampled_from(["global", "layer"]), st.booleans())
-def test_keeps_what_it_says(layers, ratio, align, scope, normalize):
-    scores = [torch.tensor(layer) for layer in layers]
-    total = sum(map(len, layers))
-    keep = round(total * (1 - ratio))
-    kept = choose(scores, keep, align, scope, normalize).kept
-    counts = [len(units) for units in kept]
-    assert all(1 <= count <= len(layer) for count, layer in zip(counts, layers, strict=True))
-    least = sum(min(align, len(layer)) for layer in layers)
-    slack = align / 2 if scope == "global" else len(layers) * (align / 2 + 0.5)
-    assert sum(counts) <= max(keep, least) + slack
-    assert sum(counts) >= min(keep, total) - slack - (align if scope == "global" else 0)
-    for units, layer in zip(kept, scores, strict=True):
-        left = set(range(len(layer))) - set(units)
-        assert not left or layer[list(left)].max() <= layer[units].min()
+ALLOCATIONS = ["uniform", "global", "sensitivity", "solve"]
 
 
-def test_global_takes_the_best_of_all_layers():
-    scores = [torch.tensor([5.0, 4.0, 1.0]), torch.tensor([0.3, 0.2, 0.1]), torch.tensor([3.0, 2.0, 0.0])]
-    choice = choose(scores, 6, 1, "global", normalize=False)
-    assert choice.kept == [[0, 1, 2], [0], [0, 1]]
-    assert choice.threshold == 1.0
-    assert choose(scores, 6, 1, "layer", normalize=False).kept == [[0, 1], [0, 1], [0, 1]]
+@pytest.fixture
+def prepared(tmp_path, monkeypatch):
+    split = rows(40)
+    monkeypatch.setattr("tasks.prune.read_split", lambda *_: split)
+    monkeypatch.setattr("tasks.prune.read_task", lambda *_: TASK)
+    return split
 
 
-@pytest.mark.parametrize("scope", ["global", "layer"])
-def test_rounds_reach_their_share_of_the_dense_model(tmp_path, scope):
-    settings_ = Prune(
-        kinds=("head", "neuron"), rounds=(0.25, {"head": 0.5, "neuron": 0.5}), scope=scope, normalize=False, align=4
-    )
+def settings_of(**changes):
+    plain = {"align": 4, "rows": 40, "batch_size": 8, **changes}
+    return resolve(None, [f"prune.{key}={json.dumps(value)}" for key, value in plain.items()]).prune
+
+
+def run(tmp_path, model, prepared, settings, number=0, criterion="taylor"):
+    weights = "weight" in settings.kinds
+    names = ("dense", "scores", f"cut{number}")
+    dense, scores, out = (tmp_path / name for name in names)
+    if not dense.exists():
+        save(model, dense)
+    source = tmp_path / "source"
+    save(model, source)
+    scores.mkdir(exist_ok=True)
+    save_file(CRITERIA[criterion](Sample(model, prepared, 8, TASK, weights=weights)), scores / "scores.safetensors")
+    prune(source, dense, scores, tmp_path, number, criterion, settings, 0, out)
+    return load(out), read_json(out / "plan.json")
+
+
+@pytest.mark.parametrize("allocation", ALLOCATIONS)
+def test_rounds_reach_their_share_of_the_dense_model(tmp_path, prepared, allocation):
+    settings = settings_of(rounds=[0.25, {"head": 0.5, "neuron": 0.5}], allocation=allocation)
     model = build("bert")
-    save(model, tmp_path / "m0")
     for number, share in enumerate((0.25, 0.5)):
-        start = load(tmp_path / f"m{number}")
-        groups = {f"{k}.{i}": n for k, counts in dense_counts(model).items() for i, n in enumerate(counts)}
-        kept = getattr(start.config, "pruned", {"kept": {}})["kept"]
-        sizes = {
-            key: len(kept.get(key.split(".")[0], {}).get(key.split(".")[1], range(n))) for key, n in groups.items()
-        }
-        generator = torch.Generator().manual_seed(number)
-        (tmp_path / f"s{number}").mkdir()
-        save_file(
-            {key: torch.rand(size, generator=generator) for key, size in sizes.items()},
-            tmp_path / f"s{number}" / "scores.safetensors",
-        )
-        (tmp_path / f"m{number + 1}").mkdir()
-        prune(tmp_path / f"m{number}", tmp_path / f"s{number}", number, settings_, tmp_path / f"m{number + 1}")
-        plan = read_json(tmp_path / f"m{number + 1}" / "plan.json")
-        for kind, unit in (("head", 1), ("neuron", 4)):
-            left = sum(len(group["kept"]) for group in plan["groups"] if group["kind"] == kind)
-            dense = sum(group["before"] for group in plan["groups"] if group["kind"] == kind)
-            assert abs(left - dense * (1 - share)) <= unit * (1 if scope == "global" else 3)
-    assert set(plan["groups"][0]["removed"]).isdisjoint(plan["groups"][0]["kept"])
+        model, plan = run(tmp_path, model, prepared, settings, number)
+        left = {}
+        for group in family_of("bert").groups(model):
+            left.setdefault(group.kind, []).append(group.count)
+        for kind, size in (("head", 1), ("neuron", 4)):
+            dense = sum(dense_counts(model)[kind])
+            slack = size / 2 if allocation == "global" else 3 * size if allocation == "uniform" else size
+            assert abs(sum(left[kind]) - dense * (1 - share)) <= slack, (kind, left)
+            assert all(count and (kind == "head" or count % 4 == 0) for count in left[kind])
+        assert plan["allocation"] == allocation
+        assert bool(plan["sensitivity"]) == (allocation in {"sensitivity", "solve"})
 
 
-def test_targets_count_the_dense_model():
-    assert targets({"head": [4, 4], "neuron": [10, 10]}, {"head": 0.25}) == {"head": 6, "neuron": 20}
+@pytest.mark.parametrize("cost", ["parameters", "flops"])
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_a_share_of_the_cost(tmp_path, prepared, name, cost):
+    """Over all kinds together, counted on the models themselves."""
+    model, length = build(name), float(prepared.lengths.mean())
+    size = {"parameters": lambda m: parameters(m), "flops": lambda m: flops(m, length)}[cost]
+    kinds = ["kv_group", "neuron"] if "kv_group" in dense_counts(model) else ["head", "neuron"]
+    smaller, _ = run(tmp_path, model, prepared, settings_of(kinds=kinds, rounds=[{cost: 0.25}]))
+    largest = max(unit_costs(model, length)[f"{kind}.0"][cost] * (4 if kind == "neuron" else 1) for kind in kinds)
+    assert size(model) * 0.75 - largest <= size(smaller) <= size(model) * 0.75
+
+
+def test_unit_costs_are_what_goes(model):
+    """Of every kind, units removed of a layer, on the models themselves."""
+    name = model.config.model_type
+    costs = unit_costs(model, 9.0)
+    for group in family_of(name).groups(model):
+        if group.layer or group.kind in {"width", "layer"}:
+            continue
+        units = [u for u in range(group.count) if u % (group.count // group.balance) != 0]
+        others = [list(range(g.count)) for g in family_of(name).groups(model) if g.kind == group.kind and g.layer]
+        kept = {group.kind: [units, *others]}
+        smaller = shrink(model, kept)
+        gone = group.count - len(units)
+        assert parameters(model) - parameters(smaller) == pytest.approx(gone * costs[group.name]["parameters"])
+        assert flops(model, 9.0) - flops(smaller, 9.0) == pytest.approx(gone * costs[group.name]["flops"])
+
+
+def test_counts_and_thresholds(tmp_path, prepared):
+    model = build("bert")
+    scores = CRITERIA["taylor"](Sample(model, prepared, 8, TASK))
+    heads = torch.cat([scores[f"head.{layer}"] for layer in range(3)]).sort().values
+    threshold = float(heads[4:6].mean())
+    goal = {"head": {"threshold": threshold}, "neuron": {"count": 40}}
+    smaller, plan = run(tmp_path, model, prepared, settings_of(rounds=[goal], reconstruct=False))
+    gone = [score for group in plan["groups"] if group["kind"] == "head" for score in group["removed_scores"]]
+    assert 1 <= len(gone) <= 5
+    assert max(gone) < threshold
+    assert sum(len(g["removed"]) for g in plan["groups"] if g["kind"] == "neuron") == 40
+    assert parameters(smaller) < parameters(model)
+
+
+def test_whole_sublayers_and_layers_go(tmp_path, prepared):
+    model = build("llama")
+    settings = settings_of(kinds=["attention", "ffn"], rounds=[{"attention": {"count": 1}, "ffn": {"count": 2}}])
+    smaller, _ = run(tmp_path, model, prepared, settings)
+    left = [group.kind for group in family_of("llama").groups(smaller) if group.kind in {"attention", "ffn"}]
+    assert sorted(left) == ["attention", "attention", "ffn"]
+    layers = settings_of(kinds=["layer"], rounds=[{"layer": {"count": 2}}])
+    smaller, plan = run(tmp_path, model, prepared, layers, criterion="magnitude")
+    assert smaller.config.num_hidden_layers == 1
+    assert sorted(len(group["kept"]) for group in plan["groups"]) == [0, 0, 1]
+
+
+@pytest.mark.parametrize("name", ["bert", "xlnet", "gpt2", "llama"])
+@pytest.mark.parametrize(
+    ("criterion", "again"), [("magnitude", False), ("wanda", False), ("wanda", True), ("obs", True)]
+)
+def test_single_weights(tmp_path, prepared, name, criterion, again):
+    """Half of every matrix, and two of four; what is adapted is nearer to the dense model than what is not."""
+    model = build(name)
+    settings = settings_of(kinds=["weight"], rounds=[0.5, {"weight": {"pattern": "2:4"}}], reconstruct=again)
+    half, _ = run(tmp_path, model, prepared, settings, criterion=criterion)
+    assert parameters(half) == parameters(model)
+    for matrix in matrices(half):
+        zeros = float((matrix.read() == 0).double().mean())
+        assert zeros == pytest.approx(0.5, abs=1 / matrix.width)
+    (tmp_path / "cut0").rename(tmp_path / "half")
+    pattern, _ = run(tmp_path, model, prepared, settings, 1, criterion)
+    for matrix in matrices(pattern):
+        if matrix.width % 4 == 0:
+            assert ((matrix.read() != 0).reshape(-1, 4).sum(1) <= 2).all()
+
+
+def test_refitting_loses_less(tmp_path, prepared):
+    model, fresh = build("bert"), rows(80, seed=4)
+    dense = logits(forward(model), fresh, 20)
+    lost = {}
+    for again in (False, True):
+        smaller, plan = run(tmp_path, model, prepared, settings_of(rounds=[0.5], reconstruct=again))
+        lost[again] = float(np.square(logits(forward(smaller), fresh, 20) - dense).mean())
+        assert bool(plan["errors"]) == again
+    assert lost[True] < lost[False]
+
+
+def test_refuses_what_it_cannot_do(tmp_path, prepared):
+    model = build("bert")
+    with pytest.raises(UserError, match=r"kv_group.*a bert has attention, ffn, head, layer, neuron"):
+        run(tmp_path, model, prepared, settings_of(kinds=["kv_group"]))
+    with pytest.raises(UserError, match=r"width.*says nothing of them"):
+        run(tmp_path, model, prepared, settings_of(kinds=["width"]), criterion="wanda")
+    with pytest.raises(UserError, match="smallest"):
+        run(tmp_path, model, prepared, settings_of(rounds=[{"parameters": 0.99}]))

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.allocate.cubic import cubic
 from tasks.core.errors import UserError
+from tasks.recipe.cubic import cubic
 
 
 def test_ratios_by_hand():

@@ -1,0 +1,105 @@
+"""Sensitivity: what a model loses when one group alone keeps fewer units."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tasks.allocate.units import Units
+from tasks.core.progress import progress
+from tasks.families import family_of
+from tasks.families.anatomy import WHOLE, WIDTH, Group
+from tasks.modeling.inference import forward, logits
+from tasks.modeling.matrices import Matrix, layer_matrices
+from tasks.modeling.shrink import zero
+from tasks.reconstruct.gram import Gram
+from tasks.reconstruct.layerwise import Stream
+from tasks.reconstruct.least_squares import least_squares
+from tasks.text.data import Split
+from tasks.text.task import TaskType
+
+LEVELS = 8
+"""Numbers of units tried of each group, evenly spread, the full one among them."""
+
+
+class Sensitivity:
+    """Measures losses as the mean over rows of KL(model as it is || model with the group pruned).
+
+    Args:
+        model: left as it is, in eval mode.
+        damping: of the least-squares fit of what stays; None: nothing is refitted.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, split: Split, batch_size: int, task: TaskType, damping: float | None
+    ) -> None:
+        self.model, self.split, self.task, self.damping = model, split, task, damping
+        self.rows = list(split.by_length(batch_size))
+        self.teacher = torch.from_numpy(logits(forward(model), split, batch_size))
+
+    def __call__(self, units: Mapping[str, Units]) -> dict[str, dict[int, float]]:
+        """By group, the loss at some numbers of units kept; 0 for all of them."""
+        family = family_of(self.model.config.model_type)
+        groups = {group.name: group for group in family.groups(self.model) if group.name in units}
+        device = self.model.device
+        batches = [{k: torch.from_numpy(v).to(device) for k, v in self.split.batch(r).items()} for r in self.rows]
+        stream = Stream(self.model, batches)
+        found: dict[str, dict[int, float]] = {}
+        for number, layer in enumerate(stream.layers):
+            matrices = {matrix.tensor: matrix for matrix in layer_matrices(family, number, layer)}
+            for group in (group for group in groups.values() if group.layer == number):
+                found[group.name] = self._curve(group, units[group.name], matrices, stream, layer)
+                progress("group", len(found), len(groups))
+            stream.advance(number, layer)
+        return found
+
+    def _curve(
+        self, group: Group, unit: Units, matrices: Mapping[str, Matrix], stream: Stream, layer: Any
+    ) -> dict[int, float]:
+        parameters = dict(self.model.named_parameters())
+        before = {cut.tensor: parameters[cut.tensor].detach().clone() for cut in group.cuts}
+        matrix = matrices.get(group.cuts[-1].tensor) if group.kind not in (*WHOLE, WIDTH) else None
+        gram = None
+        if matrix is not None and self.damping is not None:
+            if matrix.bias is not None:
+                name = matrix.tensor.removesuffix("weight") + "bias"
+                before[name] = matrix.bias.detach().clone()
+            gram = Gram.empty(matrix.width, device=self.model.device)
+            for seen in stream.inputs(group.layer, layer, [matrix]):
+                gram.add(seen[matrix.tensor])
+        losses = {}
+        for level in unit.levels(LEVELS).tolist():
+            kept = unit.best(level)
+            if len(kept) < group.count:
+                if matrix is not None and gram is not None and kept:
+                    self._refit(group, kept, matrix, gram)
+                else:
+                    gone = sorted(set(range(group.count)) - set(kept))
+                    for cut in group.cuts:
+                        zero(parameters[cut.tensor].data, cut, gone)
+            losses[level] = self._loss() if len(kept) < group.count else 0.0
+            with torch.no_grad():
+                for name, value in before.items():
+                    parameters[name].copy_(value)
+        return losses
+
+    def _refit(self, group: Group, kept: list[int], matrix: Matrix, gram: Gram) -> None:
+        columns = matrix.columns(group.cuts[-1], kept).sort().values
+        weight, bias = matrix.read(), None if matrix.bias is None else matrix.bias.detach()
+        fit = least_squares(weight, gram, columns, self.damping or 0.0, bias)
+        values = torch.zeros_like(weight)
+        values[:, columns] = fit.weight
+        matrix.write(values)
+        if matrix.bias is not None and fit.bias is not None:
+            matrix.bias.data.copy_(fit.bias)
+
+    @torch.no_grad()
+    def _loss(self) -> float:
+        total = torch.zeros((), dtype=torch.float64)
+        for rows in self.rows:
+            batch = {k: torch.from_numpy(v).to(self.model.device) for k, v in self.split.batch(rows).items()}
+            losses: Tensor = self.task.soft_loss(self.model(**batch), self.teacher, self.split, rows, 1.0)
+            total += losses.double().sum().cpu()
+        return float(total) / len(self.split)

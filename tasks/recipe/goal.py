@@ -1,0 +1,37 @@
+"""What a round of pruning is to reach."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How many units of a kind go; one of the four is given."""
+
+    share: float | None = None
+    """Of the dense model's units."""
+    count: int | None = None
+    """So many of the dense model's units."""
+    threshold: float | None = None
+    """Those that score below it."""
+    pattern: tuple[int, int] | None = None
+    """Of single weights: (n, m), n stay of every m consecutive inputs."""
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What has to be gone after a round."""
+
+    kinds: Mapping[str, Amount] = field(default_factory=dict)
+    """By kind of unit."""
+    cost: str | None = None
+    """Instead: parameters or flops, over all kinds together."""
+    share: float = 0.0
+    """Of the dense model's cost."""
+
+    def as_item(self) -> dict[str, Any]:
+        """As plain values, for `dag` in params/pipeline.yaml."""
+        if self.cost:
+            return {self.cost: self.share}
+        return {kind: {k: v for k, v in asdict(amount).items() if v is not None} for kind, amount in self.kinds.items()}
