@@ -51,7 +51,7 @@ def prepare(data: Data, task: Task, model: Model, seed: int, root: Path, out: Pa
     home = fetch(model.source, cache_dir(), root, "model")
     tokenizer = tokens.load(home, task.max_length, pairs=data.text_pair is not None)
     encoded: dict[str, tokens.Tokens] = {
-        name: windows.encode(tokenizer, rows, task, name)
+        name: windows.encode(tokenizer, rows, task.max_length, task.doc_stride, name)
         if task.type == "qa"
         else tokens.encode(tokenizer, rows, task.max_length, name)
         for name, rows in splits.items()
