@@ -34,7 +34,7 @@ def ask(directory: Path, lines: list[str], task: QuestionAnswering) -> Split:
             raise UserError(f"text {number}: {wanted} ({type(error).__name__}: {error})") from None
         rows.append(Row(question, context, Answers(str(number), (), 0), "", ""))
     tokenizer = tokenizer_of(directory)
-    encoded = windows.encode(tokenizer, rows, task.max_length, task.doc_stride, "questions")
+    encoded = windows.encode(tokenizer, rows, task.max_length, "questions", task.doc_stride)
     arrays = [[np.asarray(ids, np.int64) for ids in part] for part in (encoded.input_ids, encoded.token_type_ids or [])]
     offsets = [np.asarray(flat, np.int64).reshape(-1, 2) for flat in encoded.offsets]
     texts = [row.text for row in rows], [row.text_pair or "" for row in rows]

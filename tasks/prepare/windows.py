@@ -30,7 +30,7 @@ class Windowed(Tokens):
 
 
 def encode(
-    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_length: int, stride: int, what: str
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_length: int, what: str, stride: int
 ) -> Windowed:
     """Tokenises question and context in windows of at most `max_length` tokens, neighbours of which share `stride`.
 
@@ -40,11 +40,11 @@ def encode(
         tokenizer: of the model.
         rows: of one split, with `Answers` as labels.
         max_length: tokens of a window, special tokens included.
-        stride: tokens of the context that neighbouring windows share.
         what: name of the split, for the progress.
+        stride: tokens of the context that neighbouring windows share.
 
     Raises:
-        UserError: the tokenizer does not say which characters a token covers.
+        UserError: the tokenizer does not say which characters a token covers, or a window has no room for a question.
     """
     if not tokenizer.is_fast:
         raise UserError(
@@ -52,6 +52,11 @@ def encode(
             "take a model with a tokenizer.json"
         )
     room = max_length - tokenizer.num_special_tokens_to_add(pair=True) - stride - 1
+    if room < 1:
+        raise UserError(
+            f"task.max_length: {max_length} leaves no room for a question beside task.doc_stride ({stride}) and "
+            "special tokens; raise it or lower task.doc_stride"
+        )
     types: list[list[int]] | None = [] if "token_type_ids" in tokenizer.model_input_names else None
     found = Windowed([], types, [], [], [], [], [])
     for start in range(0, len(rows), BATCH):

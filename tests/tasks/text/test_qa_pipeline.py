@@ -255,6 +255,11 @@ def test_mistakes_in_the_recipe(settings, says):
         resolve(None, settings)
 
 
+def test_windows_too_short_for_a_question(tmp_path):
+    with pytest.raises(UserError, match=r"task\.max_length: 8 leaves no room for a question"):
+        prepared_in(tmp_path, rows(), "task.max_length=8", "task.doc_stride=4")
+
+
 def test_a_long_question_is_cut_off(tmp_path):
     found = rows()
     found[0]["question"] = "Where " * 40

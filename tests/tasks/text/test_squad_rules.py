@@ -89,6 +89,15 @@ def test_spans_are_the_best_of_all(seed, count):
         assert found.null == pytest.approx(null)
 
 
+def test_a_context_without_tokens_has_an_empty_answer():
+    split, logits = make(4)
+    windows = split.windows
+    for row in np.flatnonzero(windows.example == 2):
+        windows.offsets[row][:] = -1
+    assert QuestionAnswering(16, 4, 3, no_answer=False).predict(logits, split, {})[2] == ""
+    assert np.isfinite(TASK.tune(logits, split)[THRESHOLD])
+
+
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(st.integers(-4, 4), st.sampled_from([-1.0, 0.0, 0.4, 1.0])), min_size=1, max_size=12))
 def test_the_threshold_is_the_best_of_all(pairs):
