@@ -69,9 +69,11 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="For programs.")
 @app.command()
 def predict(
     model: Annotated[str, typer.Argument(help="dense, pruned, student, a quantized one, or a directory.")],
-    texts: Annotated[list[str] | None, typer.Argument(help="Texts to classify; none: lines of standard input.")] = None,
+    texts: Annotated[
+        list[str] | None, typer.Argument(help="Texts, or for questions JSON; none: lines of standard input.")
+    ] = None,
 ) -> None:
-    """Classify texts with one of the models of the last run."""
+    """Label texts, or answer questions, with one of the models of the last run."""
     from flows.predict import predict as work
 
     work(model, texts or [])

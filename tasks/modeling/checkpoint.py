@@ -59,9 +59,11 @@ def read_config(directory: Path, **changes: Any) -> PreTrainedConfig:
         UserError: an architecture that transformers does not know.
     """
     try:
-        return AutoConfig.from_pretrained(directory, trust_remote_code=False, **changes)
+        config = AutoConfig.from_pretrained(directory, trust_remote_code=False, **changes)
     except ValueError as error:
         raise UserError(f"{directory}/config.json: {str(error).strip().splitlines()[0]}") from None
+    config.update({name: value for name, value in changes.items() if not hasattr(config, name)})
+    return config
 
 
 def head_of(base: type) -> Head:

@@ -1,6 +1,7 @@
 """The prepare stage: fetch, clean, split and tokenise the data."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from tasks.core.files import tree_hash, write_json
@@ -50,12 +51,9 @@ def prepare(data: Data, task: Task, model: Model, seed: int, root: Path, out: Pa
 
     home = fetch(model.source, cache_dir(), root, "model")
     tokenizer = tokens.load(home, task.max_length, pairs=data.text_pair is not None)
-    encoded: dict[str, tokens.Tokens] = {
-        name: windows.encode(tokenizer, rows, task, name)
-        if task.type == "qa"
-        else tokens.encode(tokenizer, rows, task.max_length, name)
-        for name, rows in splits.items()
-    }
+    by_type: dict[str, Callable[..., tokens.Tokens]] = {"qa": partial(windows.encode, stride=task.doc_stride)}
+    encode: Callable[..., tokens.Tokens] = by_type.get(task.type, tokens.encode)
+    encoded = {name: encode(tokenizer, rows, task.max_length, name) for name, rows in splits.items()}
     tokens.check_vocabulary(home, list(encoded.values()))
 
     tokenizer.save_pretrained(out / "tokenizer")

@@ -9,7 +9,6 @@ from tasks.core.errors import UserError
 from tasks.core.progress import progress
 from tasks.prepare.rows import Answers, Row
 from tasks.prepare.tokens import BATCH, Tokens
-from tasks.recipe.schema import Task
 
 
 @dataclass(frozen=True)
@@ -30,26 +29,34 @@ class Windowed(Tokens):
     """Examples whose answer lies whole in a window."""
 
 
-def encode(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], task: Task, what: str) -> Windowed:
-    """Tokenises question and context in windows of at most `task.max_length` tokens that share `task.doc_stride`.
+def encode(
+    tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], max_length: int, what: str, stride: int
+) -> Windowed:
+    """Tokenises question and context in windows of at most `max_length` tokens, neighbours of which share `stride`.
 
     A question that leaves no room for more than the shared tokens is cut off.
 
     Args:
         tokenizer: of the model.
         rows: of one split, with `Answers` as labels.
-        task: lengths, in tokens.
+        max_length: tokens of a window, special tokens included.
         what: name of the split, for the progress.
+        stride: tokens of the context that neighbouring windows share.
 
     Raises:
-        UserError: the tokenizer does not say which characters a token covers.
+        UserError: the tokenizer does not say which characters a token covers, or a window has no room for a question.
     """
     if not tokenizer.is_fast:
         raise UserError(
             "model.source: its tokenizer does not say which characters a token covers, which task.type qa needs; "
             "take a model with a tokenizer.json"
         )
-    room = task.max_length - tokenizer.num_special_tokens_to_add(pair=True) - task.doc_stride - 1
+    room = max_length - tokenizer.num_special_tokens_to_add(pair=True) - stride - 1
+    if room < 1:
+        raise UserError(
+            f"task.max_length: {max_length} leaves no room for a question beside task.doc_stride ({stride}) and "
+            "special tokens; raise it or lower task.doc_stride"
+        )
     types: list[list[int]] | None = [] if "token_type_ids" in tokenizer.model_input_names else None
     found = Windowed([], types, [], [], [], [], [])
     for start in range(0, len(rows), BATCH):
@@ -60,8 +67,8 @@ def encode(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], task: Task, 
             questions,
             [row.text_pair for row in batch],
             truncation="only_second",
-            max_length=task.max_length,
-            stride=task.doc_stride,
+            max_length=max_length,
+            stride=stride,
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
             return_token_type_ids=types is not None,
@@ -86,7 +93,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], task: Task, 
             found.labels.append(span or (null, null))
             found.null.append(null)
             found.offsets.append([character for pair in offsets for character in pair])
-            lengths[within] += sum(inside) - task.doc_stride if lengths[within] else len(ids)
+            lengths[within] += sum(inside) - stride if lengths[within] else len(ids)
         found.lengths.extend(lengths)
         progress(f"tokenise {what}", min(start + BATCH, len(rows)), len(rows))
     tokenizer.backend_tokenizer.no_truncation()

@@ -38,7 +38,7 @@ class QuestionAnswering(TaskType):
     """Rows are windows of a context: `Split.labels` holds first and last token of the answer, shape (rows, 2).
 
     A window without the answer points to the token that stands for none. Outputs are start and end logits, shape
-    (rows, 2, length), with -inf behind the tokens of shorter rows. Padding has no part in any loss.
+    (rows, 2, length); what stands behind a row's tokens means nothing and has no part in any loss.
     """
 
     max_length: int
@@ -69,16 +69,16 @@ class QuestionAnswering(TaskType):
 
     def loss(self, outputs: ModelOutput, split: Split, rows: Rows) -> Tensor:
         """Cross-entropy of the first and of the last token over the tokens of the window, their mean."""
-        logits = _hidden(outputs, split, rows)
+        logits = _logits(outputs, split, rows)
         true = torch.from_numpy(split.labels[rows]).to(logits.device)
         losses = F.cross_entropy(logits.flatten(0, 1), true.flatten(), reduction="none")
         return losses.view(-1, 2).mean(-1)
 
     def soft_loss(self, outputs: ModelOutput, teacher: Tensor, split: Split, rows: Rows, temperature: float) -> Tensor:
         """Over the distributions of the first and of the last token, their mean."""
-        logits = _hidden(outputs, split, rows)
-        mine = teacher[torch.from_numpy(rows), :, : logits.shape[-1]].to(logits.device).clamp_min(HIDDEN)
-        target = F.log_softmax(mine / temperature, dim=-1)
+        logits = _logits(outputs, split, rows)
+        taught = teacher[torch.from_numpy(rows), :, : logits.shape[-1]].to(logits.device)
+        target = F.log_softmax(_hidden(taught, split, rows) / temperature, dim=-1)
         student = F.log_softmax(logits / temperature, dim=-1)
         return temperature**2 * F.kl_div(student, target, reduction="none", log_target=True).sum(-1).mean(-1)
 
@@ -129,9 +129,12 @@ def best_threshold(margins: NDArray[np.float64], gains: NDArray[np.float64]) -> 
     return float(around.mean())
 
 
-def _hidden(outputs: ModelOutput, split: Split, rows: Rows) -> Tensor:
+def _logits(outputs: ModelOutput, split: Split, rows: Rows) -> Tensor:
     """Start and end logits, shape (rows, 2, length), in float32, with padding out of the way."""
-    logits = torch.stack([outputs.start_logits, outputs.end_logits], dim=1).float()
+    return _hidden(torch.stack([outputs.start_logits, outputs.end_logits], dim=1).float(), split, rows)
+
+
+def _hidden(logits: Tensor, split: Split, rows: Rows) -> Tensor:
     lengths = torch.from_numpy(split.lengths[rows]).to(logits.device)
     padding = torch.arange(logits.shape[-1], device=logits.device) >= lengths[:, None]
     return logits.masked_fill(padding[:, None], HIDDEN)

@@ -9,6 +9,8 @@ from tasks.text.data import Windows
 
 N_BEST = 20
 """Answers among which a probability is shared out, as in the official baselines."""
+NOTHING = -1e30
+"""Score of the empty answer of a context without tokens."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ def best_spans(logits: NDArray[np.float32], windows: Windows, longest: int, coun
         inside = np.flatnonzero(offsets[:, 0] >= 0)
         start = logits[row, 0, inside].astype(np.float64)
         end = np.concatenate([logits[row, 1, inside].astype(np.float64), np.full(longest - 1, -np.inf)])
+        if not len(inside):
+            continue
         scores = start[:, None] + np.lib.stride_tricks.sliding_window_view(end, longest)
         top = np.argsort(-scores, axis=None, kind="stable")[:count] if count > 1 else [scores.argmax()]
         for first, length in zip(*np.unravel_index(top, scores.shape), strict=True):
@@ -61,4 +65,6 @@ def _ranked(spans: list[tuple[float, int, int]], count: int, null: float) -> Ans
     for score, start, end in sorted(spans, key=lambda span: -span[0]):
         scores.setdefault((start, end), score)
     chosen = list(scores)[:count]
+    if not chosen:  # a context without any token
+        return Answers([(0, 0)], [NOTHING], null)
     return Answers(chosen, [scores[span] for span in chosen], null)

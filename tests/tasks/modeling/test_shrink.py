@@ -237,3 +237,11 @@ def test_refuses_pickle_and_damage(tmp_path):
     torch.save({}, tmp_path / "b" / "pytorch_model.bin")
     with pytest.raises(UserError, match=r"pytorch_model\.bin"):
         load(tmp_path / "b")
+
+
+def test_refuses_a_model_without_a_head(tmp_path):
+    save(build("bert"), tmp_path)
+    text = (tmp_path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(text.replace("BertForSequenceClassification", "BertModel"))
+    with pytest.raises(UserError, match=r"architectures names BertModel; it must be what one of AutoModelFor"):
+        load(tmp_path)
