@@ -166,4 +166,5 @@ def _levels(losses: Mapping[int, float], cost: float) -> Levels:
     kept = np.array(sorted(losses), dtype=np.int64)
     # A level is no better than a larger one: what looks so is noise of the sample.
     found: Floats = np.array([losses[int(k)] for k in kept], dtype=np.float64)
-    return Levels(kept, np.maximum.accumulate(found[::-1])[::-1].astype(np.float64), kept * cost)
+    falling: Floats = np.maximum.accumulate(found[::-1])[::-1]
+    return Levels(kept, falling, kept.astype(np.float64) * cost)
