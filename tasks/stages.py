@@ -91,6 +91,7 @@ def finetune(job: Job) -> None:
     recipe = job.recipe
     work(
         cut,
+        job.dep("models/dense"),
         job.dep("data/prepared"),
         job.dep("data/teacher"),
         recipe.finetune,

@@ -23,7 +23,7 @@ def distill(
     if not start.is_dir():
         with whole(start) as directory:
             save(shallower(load(dense), settings.layers), directory)
-    train(Course(start, prepared, teacher, settings, metric, seed, scratch, out))
+    train(Course(start, prepared, teacher, dense, settings, metric, seed, scratch, out))
 
 
 def shallower(model: PreTrainedModel, layers: Sequence[int] | None) -> PreTrainedModel:

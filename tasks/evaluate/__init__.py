@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from tasks.core.files import read_json, tree_bytes, write_json
 from tasks.core.progress import progress
 from tasks.core.rounds import VERDICT
+from tasks.evaluate.samples import samples
 from tasks.evaluate.timing import measure, peak_memory
 from tasks.modeling.checkpoint import WEIGHTS, load
 from tasks.modeling.inference import GRAPH, Forward, forward, logits, open_model
@@ -26,7 +27,7 @@ from tasks.quantize import write_graph
 from tasks.quantize.graph import fused_graph
 from tasks.recipe.budget import judge, verdict
 from tasks.recipe.schema import Budget, Evaluate
-from tasks.text.data import read_split
+from tasks.text.data import Split, read_split
 from tasks.text.metrics import Bootstrap, quality
 from tasks.text.registry import read_task
 
@@ -37,8 +38,9 @@ def evaluate_round(
 ) -> None:  # fmt: skip
     """Holds a round's model against the budget on validation; writes `verdict.json`, and `times.json` to `times`.
 
-    Speed is that of the model as it would be delivered (dynamic int8 in ONNX Runtime) against dense PyTorch fp32. It is
-    measured only if the budget asks for it and all else that it asks for is met: a clock decides nothing needlessly.
+    Speed is that of the model as it would be delivered against dense PyTorch fp32: dynamic int8 in ONNX Runtime, or a
+    causal model in PyTorch, in texts scored, not generated. It is measured only if the budget asks for it and all else that it
+    asks for is met: a clock decides nothing needlessly.
     """
     split = read_split(prepared, "validation")
     candidate, reference = load(model), load(dense)
@@ -46,30 +48,35 @@ def evaluate_round(
     task = read_task(prepared)
     taught = load_file(teacher / "logits.safetensors")["validation"].numpy()
     said = logits(forward(candidate), split, settings.batch_size)
-    base, reached = (
-        quality(task.metrics[metric], task.cells(task.predict(outputs, split, one.config.to_dict()), split))
+    theirs, cells = (
+        task.cells(task.predict(outputs, split, one.config.to_dict()), split)
         for outputs, one in ((taught, reference), (said, candidate))
     )
+    base, reached = (quality(task.metrics[metric], counted) for counted in (theirs, cells))
+    shown = {figure: quality(score, cells) for figure, score in task.figures.items()}
     sizes = _sizes(candidate, length)
     shares = {f"{key}_share": sizes[key] / whole for key, whole in _sizes(reference, length).items()}
-    figures = {"quality": reached, "dense_quality": base, "drop": base - reached, **sizes, **shares}
+    figures = {"quality": reached, "dense_quality": base, "drop": base - reached, **shown, **sizes, **shares}
     measured: dict[str, dict[str, float]] = {}
     checks = judge(budget.model_copy(update={"speedup_b1": None, "speedup_b32": None}), figures)
     if (budget.speedup_b1 or budget.speedup_b32) and all(check.met for check in checks):
+        timed = name if task.causal else f"{name}-dynamic"
         with tempfile.TemporaryDirectory() as directory:
-            graph = Path(directory) / name
-            write_graph(
-                fused_graph(candidate, pairs=split.token_type_ids is not None), "dynamic", split.take([0]), "", graph
-            )
-            delivered = open_model(graph, torch.get_num_threads())
-            measured = measure({"dense": forward(reference), f"{name}-dynamic": delivered}, split, settings)
-        checks = judge(budget, {**figures, **measured[f"{name}-dynamic"]})
+            run = forward(candidate) if task.causal else _delivered(candidate, split, Path(directory) / name)
+            measured = measure({"dense": forward(reference), timed: run}, split, settings)
+        checks = judge(budget, {**figures, **measured[timed]})
     write_json(times / "times.json", {"threads": torch.get_num_threads(), "models": measured})
     because = "; ".join(f"{check.name} {'met' if check.met else 'missed'}" for check in checks)
     write_json(
         out / VERDICT,
         {"round": name, "state": verdict(checks), "because": because or "the budget sets no limit", **figures},
     )
+
+
+def _delivered(model: PreTrainedModel, split: Split, graph: Path) -> Forward:
+    fused = fused_graph(model, pairs=split.token_type_ids is not None)
+    write_graph(fused, "dynamic", split.take([0]), "", graph)
+    return open_model(graph, torch.get_num_threads())
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,8 @@ def evaluate_models(
     seed: int, root: Path, out: Path, times: Path,
 ) -> None:  # fmt: skip
     """Quality, size and speed of every model on test; writes `quality.json`, `predictions.parquet`, `times.json`.
+
+    Of causal models also what they write, in `samples.json`.
 
     Args:
         models: by name; the first is the dense one, which the others are compared with.
@@ -113,6 +122,7 @@ def evaluate_models(
     bootstrap = Bootstrap(task.metrics[metric], examples, settings.bootstrap, seed)
     dense = next(iter(models))
     sizes: dict[Path, dict[str, float]] = {}
+    shown = {**task.metrics, **task.figures}
     figures = {}
     for name, entry in models.items():
         if entry.checkpoint not in sizes:
@@ -129,12 +139,16 @@ def evaluate_models(
             "drop": lost.value,
             "drop_low": lost.low,
             "drop_high": lost.high,
-            "metrics": {other: quality(score, cells[name]) for other, score in task.metrics.items()},
+            "metrics": {other: quality(score, cells[name]) for other, score in shown.items()},
             "bytes": tree_bytes(graph if graph.is_file() else entry.directory / WEIGHTS),
             **sizes[entry.checkpoint],
         }
     write_json(out / "quality.json", {"metric": metric, "rows": examples, "pruned": good, "models": figures})
     pq.write_table(pa.table({**task.truth(split), **predictions}), out / "predictions.parquet")
+    if task.causal and split.documents and settings.prompts:
+        checkpoints = {name: entry.directory for name, entry in models.items()}
+        texts = split.documents.texts
+        write_json(out / "samples.json", samples(checkpoints, texts, prepared / "tokenizer", settings, seed))
     measured = measure(opened, split, settings)
     for name, figure in measured.items():
         figure["peak_memory"] = memory[name]  # type: ignore[assignment]

@@ -7,7 +7,8 @@ from tasks.training.train import Course, train
 
 
 def finetune(
-    cut: Path, prepared: Path, teacher: Path, settings: Recovery, metric: str, seed: int, scratch: Path, out: Path
-) -> None:
-    """Trains the pruned checkpoint in `cut` on the true labels and the teacher's logits; see `Course`."""
-    train(Course(cut, prepared, teacher, settings, metric, seed, scratch, out))
+    cut: Path, dense: Path, prepared: Path, teacher: Path, settings: Recovery, metric: str, seed: int, scratch: Path,
+    out: Path,
+) -> None:  # fmt: skip
+    """Trains the pruned checkpoint in `cut` on what is right and what the teacher says; see `Course`."""
+    train(Course(cut, prepared, teacher, dense, settings, metric, seed, scratch, out))

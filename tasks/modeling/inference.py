@@ -11,9 +11,10 @@ from transformers import PreTrainedModel
 from tasks.core.errors import UserError
 from tasks.modeling.checkpoint import head_of, load
 from tasks.text.data import Batch, Split
+from tasks.text.task import joined
 
 Logits = NDArray[np.float32]
-"""(rows, labels), or (rows, 2, length) where a model gives several outputs; the task type says which."""
+"""(rows, labels), (rows, 2, length) where a model gives several outputs, or what is kept of them; see `Head`."""
 Forward = Callable[[Batch], Logits]
 GRAPH = "model.onnx"
 
@@ -29,14 +30,13 @@ def forward(model: PreTrainedModel, *, bf16: bool = False) -> Forward:
     Args:
         bf16: matrix products in bfloat16, otherwise everything in float32.
     """
-    place, names = device(), head_of(type(model)).outputs
+    place, head = device(), head_of(type(model))
     model.to(place).eval()
 
     def run(batch: Batch) -> Logits:
         with torch.inference_mode(), torch.autocast(place.type, torch.bfloat16, enabled=bf16):
             tensors = {name: torch.from_numpy(array).to(place) for name, array in batch.items()}
-            outputs = model(**tensors)
-            return joined([outputs[name].float().cpu().numpy() for name in names])
+            return head.kept(model(**tensors), tensors)
 
     return run
 
@@ -82,8 +82,3 @@ def collected(parts: Sequence[tuple[NDArray[np.int64], Logits]]) -> Logits:
     for rows, values in parts:
         out[rows, ..., : values.shape[-1]] = values
     return out
-
-
-def joined(outputs: Sequence[Logits]) -> Logits:
-    """One output as it is; several stacked along a new second axis."""
-    return outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=1)

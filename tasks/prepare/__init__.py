@@ -7,7 +7,7 @@ from pathlib import Path
 from tasks.core.files import tree_hash, write_json
 from tasks.prepare.check import check
 from tasks.prepare.read import read
-from tasks.prepare.rows import Clean, clean, clean_many
+from tasks.prepare.rows import Clean, clean, clean_documents, clean_many
 from tasks.prepare.split import arrange, overlap
 from tasks.prepare.squad import clean_questions
 from tasks.prepare.table import Table
@@ -18,6 +18,7 @@ CLEAN: dict[str, Callable[[Mapping[str, Table], Data, Task], Clean]] = {
     "classification": lambda tables, data, _: clean(tables, data),
     "multilabel": lambda tables, data, _: clean_many(tables, data),
     "qa": clean_questions,
+    "generation": lambda tables, data, _: clean_documents(tables, data),
 }
 """How the rows of a type of task are made."""
 REASONS = ("unlabelled", "other_labels", "empty", "duplicates", "leaked", "limit")
@@ -41,17 +42,21 @@ def prepare(data: Data, task: Task, model: Model, seed: int, root: Path, out: Pa
         EnvironmentFault: network or disk failed.
     """
     source = fetch(data.source, cache_dir(), root, "data")
-    tables = read(source, data)
+    generation = task.type == "generation"
+    tables = read(source, data, labelled=not generation)
     given = CLEAN[task.type](tables, data, task)
     dropped = given.dropped
     splits = arrange(given.splits, data, seed, dropped)
     check(splits, given.splits, given.classes, dropped, data)
 
-    from tasks.prepare import tokens, windows, write  # costs seconds; mistakes in the data show at once
+    from tasks.prepare import documents, tokens, windows, write  # costs seconds; mistakes in the data show at once
 
     home = fetch(model.source, cache_dir(), root, "model")
-    tokenizer = tokens.load(home, task.max_length, pairs=data.text_pair is not None)
-    by_type: dict[str, Callable[..., tokens.Tokens]] = {"qa": partial(windows.encode, stride=task.doc_stride)}
+    tokenizer = tokens.load(home, task.max_length, pairs=data.text_pair is not None, pads=not generation)
+    by_type: dict[str, Callable[..., tokens.Tokens]] = {
+        "qa": partial(windows.encode, stride=task.doc_stride),
+        "generation": partial(documents.encode, shared=task.doc_stride),
+    }
     encode: Callable[..., tokens.Tokens] = by_type.get(task.type, tokens.encode)
     encoded = {name: encode(tokenizer, rows, task.max_length, name) for name, rows in splits.items()}
     tokens.check_vocabulary(home, list(encoded.values()))

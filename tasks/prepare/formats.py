@@ -27,6 +27,8 @@ class File:
     """How messages call it."""
     data: Data
     """Which columns are wanted."""
+    labelled: bool = True
+    """Whether the lines of a .txt have labels."""
 
     def text(self) -> str:
         """The bytes as UTF-8.
@@ -83,7 +85,12 @@ def read_json(file: File) -> Table:
 
 
 def read_txt(file: File) -> Table:
-    """Lines of a label, a tab and a text; they become the columns `data.label` and `data.text`."""
+    """Lines of a label, a tab and a text; they become the columns `data.label` and `data.text`.
+
+    Without labels the text alone: each line, or lines up to an empty one, as `data.unit` says.
+    """
+    if not file.labelled:
+        return _documents(file)
     labels, texts, numbers = [], [], []
     for number, line in enumerate(file.text().split("\n"), 1):
         if line.strip():
@@ -125,6 +132,20 @@ FORMATS: dict[str, Callable[[File], Table]] = {
     "txt": read_txt,
     "parquet": read_parquet,
 }
+
+
+def _documents(file: File) -> Table:
+    texts: list[str] = []
+    numbers: list[int] = []
+    open_one = False
+    for number, line in enumerate(file.text().splitlines(), 1):
+        if line.strip() and open_one and file.data.unit == "paragraph":
+            texts[-1] += f"\n{line}"
+        elif line.strip():
+            texts.append(line)
+            numbers.append(number)
+        open_one = bool(line.strip())
+    return Table(file.name, {file.data.text: texts}, "line", numbers)
 
 
 def _separated(text: str, name: str, delimiter: str, *, quoted: bool) -> Table:

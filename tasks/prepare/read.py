@@ -33,19 +33,20 @@ DAMAGED = (
 )
 
 
-def read(path: Path, data: Data) -> dict[str, Table]:
+def read(path: Path, data: Data, *, labelled: bool = True) -> dict[str, Table]:
     """The tables of a source by split; a single file is `train`.
 
     Args:
         path: a file, or a directory with train.*, and maybe validation.* (valid.*, val.*, dev.*) and test.*.
         data: which columns are wanted.
+        labelled: whether the lines of a .txt have labels.
 
     Raises:
         UserError: no such files, an unknown extension, a file that is empty, damaged, not UTF-8 or not readable.
         EnvironmentFault: the disk failed.
     """
     if path.is_file():
-        return {"train": _table(path, data)}
+        return {"train": _table(path, data, labelled)}
     found: dict[str, Path] = {}
     for file in sorted(p for p in path.iterdir() if p.is_file()):
         split = SPLITS.get(file.name.partition(".")[0])
@@ -56,10 +57,10 @@ def read(path: Path, data: Data) -> dict[str, Table]:
     if "train" not in found:
         there = ", ".join(sorted(p.name for p in path.iterdir())[:10]) or "nothing"
         raise UserError(f"data.source: {path.name} holds no train.* ({', '.join(FORMATS)}); in it is {there}")
-    return {split: _table(found[split], data) for split in ("train", "validation", "test") if split in found}
+    return {split: _table(found[split], data, labelled) for split in ("train", "validation", "test") if split in found}
 
 
-def _table(path: Path, data: Data) -> Table:
+def _table(path: Path, data: Data, labelled: bool) -> Table:
     try:
         raw = path.read_bytes()
     except PermissionError:
@@ -79,9 +80,11 @@ def _table(path: Path, data: Data) -> Table:
         raise UserError(
             f"{path.name}: unknown extension {extension!r}; allowed are {allowed}, each also .gz, .bz2, .xz, .zip"
         )
-    table = FORMATS[extension](File(raw, path.name, data)) if raw.strip() else None
+    table = FORMATS[extension](File(raw, path.name, data, labelled)) if raw.strip() else None
     if not table:
-        raise UserError(f"{path.name}: is empty: it holds no row; give a file with texts and labels")
+        raise UserError(
+            f"{path.name}: is empty: it holds no row; give a file with texts{' and labels' if labelled else ''}"
+        )
     return table
 
 

@@ -94,6 +94,12 @@ def clean_many(tables: Mapping[str, Table], data: Data) -> Clean:
     return _assembled(tables, found, classes, data)
 
 
+def clean_documents(tables: Mapping[str, Table], data: Data) -> Clean:
+    """As `clean`, of texts without labels."""
+    unlabelled: dict[str, list[tuple[int, ...]]] = {split: [()] * len(table) for split, table in tables.items()}
+    return _assembled(tables, unlabelled, [], data)
+
+
 def _assembled(
     tables: Mapping[str, Table], found: Mapping[str, Sequence[Label | None]], classes: list[str], data: Data
 ) -> Clean:

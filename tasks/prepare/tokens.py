@@ -28,13 +28,14 @@ class Tokens:
     """How many there were before longer texts were cut off."""
 
 
-def load(directory: Path, max_length: int, *, pairs: bool) -> PreTrainedTokenizerBase:
+def load(directory: Path, max_length: int, *, pairs: bool, pads: bool = True) -> PreTrainedTokenizerBase:
     """The tokenizer in a model's directory; no code of the directory is run, no network asked.
 
     Args:
         directory: of the model.
         max_length: tokens that it will be asked for.
         pairs: whether it will be given two texts at a time.
+        pads: whether it must have a padding token; otherwise the end-of-text token takes its place where it has none.
 
     Raises:
         UserError: there is none, it cannot be loaded, or it does not fit `max_length`.
@@ -49,9 +50,12 @@ def load(directory: Path, max_length: int, *, pairs: bool) -> PreTrainedTokenize
     except Exception as error:  # the tokenizers library raises nothing narrower
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{name}: its tokenizer cannot be loaded ({reason}); fetch or save it again") from None
+    if tokenizer.pad_token_id is None and not pads:
+        tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:
         raise UserError(f"{name}: its tokenizer has no padding token; set pad_token and save it again")
-    longest = _config(directory).get("max_position_embeddings")
+    config = _config(directory)
+    longest = config.get("max_position_embeddings", config.get("n_positions"))
     shortest = tokenizer.num_special_tokens_to_add(pair=pairs) + (2 if pairs else 1)
     if (isinstance(longest, int) and max_length > longest) or max_length < shortest:
         raise UserError(

@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tasks.prepare.documents import Documents
 from tasks.prepare.rows import Answers, Row
 from tasks.prepare.tokens import Tokens
 from tasks.prepare.windows import Windowed
@@ -22,6 +23,8 @@ def write_split(path: Path, rows: Sequence[Row], tokens: Tokens, classes: int) -
     Questions go to a file of their own, NAME.examples.parquet: id, question, context, answers (list<string>). Their
     windows have instead of texts: example (int64), label (list<int32>: first and last token of the answer), null
     (int64: the token that stands for none), offsets (list<int32>: for each token from and to, -1 outside the context).
+    Blocks and windows of documents have label (int64: the first token that is scored); windows also document (int64),
+    and the documents a file of their own: text.
     """
     if isinstance(tokens, Windowed):
         answers = [row.label for row in rows if isinstance(row.label, Answers)]
@@ -38,6 +41,12 @@ def write_split(path: Path, rows: Sequence[Row], tokens: Tokens, classes: int) -
             "null": pa.array(tokens.null, pa.int64()),
             "offsets": pa.array(tokens.offsets, pa.list_(pa.int32())),
         }
+    elif isinstance(tokens, Documents):
+        columns = {"label": pa.array(tokens.labels, pa.int64())}
+        if tokens.document is not None:
+            columns["document"] = pa.array(tokens.document, pa.int64())
+            texts = {"text": pa.array([row.text for row in rows], pa.string())}
+            _write(path.with_name(f"{path.stem}.examples.parquet"), texts)
     else:
         columns = {"text": pa.array([row.text for row in rows], pa.string())}
         if any(row.text_pair is not None for row in rows):
@@ -52,12 +61,12 @@ def write_split(path: Path, rows: Sequence[Row], tokens: Tokens, classes: int) -
 def describe(rows: Sequence[Row], tokens: Tokens, classes: Sequence[str], max_length: int) -> dict[str, Any]:
     """Size, balance and lengths of a split; `tokens` counts what there was before longer texts were cut off.
 
-    Of questions also the number of `windows`, of those without an answer, and of those whose answer lies whole in no
-    window; a long context is not cut off, a long question is.
+    Of documents also the number of rows made of them, `windows`. Of questions likewise, those without an answer, and
+    those whose answer lies whole in no window; a long context is not cut off, a long question is.
     """
     counts = Counter(label for row in rows for label in row.classes)
-    windows: dict[str, int] = {}
-    truncated = sum(length > max_length for length in tokens.lengths)
+    windows = {"windows": len(tokens.input_ids)} if isinstance(tokens, Documents) else {}
+    truncated = 0 if isinstance(tokens, Documents) else sum(length > max_length for length in tokens.lengths)
     if isinstance(tokens, Windowed):
         answered = sum(isinstance(row.label, Answers) and bool(row.label.texts) for row in rows)
         outside = answered - len(tokens.held)

@@ -18,6 +18,7 @@ METRICS: dict[str, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1", "matthews"),
     "multilabel": ("micro_f1", "macro_f1", "subset_accuracy"),
     "qa": ("f1", "exact_match"),
+    "generation": ("log_likelihood",),
 }
 """By type of task."""
 
@@ -29,7 +30,7 @@ class Section(BaseModel):
 
 
 class Task(Section):
-    type: Literal["classification", "multilabel", "qa"]
+    type: Literal["classification", "multilabel", "qa", "generation"]
     metric: str
     max_length: Annotated[int, Field(ge=4)]
     doc_stride: Count
@@ -46,7 +47,7 @@ class Task(Section):
 
     @model_validator(mode="after")
     def _strides_on(self) -> "Task":
-        if self.type == "qa" and self.doc_stride > self.max_length // 2:
+        if self.type in {"qa", "generation"} and self.doc_stride > self.max_length // 2:
             raise ValueError(
                 f"doc_stride ({self.doc_stride}) must be at most half of max_length ({self.max_length}): "
                 "windows would hardly move on"
@@ -65,6 +66,7 @@ class Data(Section):
     label: str
     labels: Annotated[tuple[str, ...], Field(min_length=2)] | None
     separator: Annotated[str, Field(min_length=1)]
+    unit: Literal["line", "paragraph"]
     unescape: bool
     deduplicate: bool
     group: str | None
@@ -230,6 +232,11 @@ class Evaluate(Section):
     latency_rows: Count
     throughput_batches: Count
     repeats: Count
+    prompts: Annotated[int, Field(ge=0)]
+    prompt_tokens: Count
+    new_tokens: Count
+    temperature: Positive
+    top_p: Annotated[float, Field(gt=0, le=1)]
 
 
 class Recipe(Section):
@@ -269,4 +276,21 @@ class Recipe(Section):
                 raise ValueError("data.text_pair is not set; for qa it is the column of the context, such as context")
             if self.data.unescape:
                 raise ValueError("data.unescape is true; for qa it would move the answers in their contexts")
+        return self
+
+    @model_validator(mode="after")
+    def _generates(self) -> "Recipe":
+        if self.task.type != "generation":
+            return self
+        for name in ("labels", "text_pair"):
+            if getattr(self.data, name) is not None:
+                raise ValueError(f"data.{name} is set; generation has texts alone, in data.text")
+        if self.quantize.models:
+            raise ValueError("quantize.models is not empty; graphs of causal models are not fused: set it to []")
+        length = 1 + self.evaluate.prompt_tokens + self.evaluate.new_tokens
+        if self.evaluate.prompts and length > self.task.max_length:
+            raise ValueError(
+                f"evaluate.prompt_tokens and evaluate.new_tokens, {length} with the token before them, must be at most "
+                f"task.max_length ({self.task.max_length})"
+            )
         return self

@@ -15,6 +15,7 @@ def digest(recipe: Recipe, prepared: Path, rounds: Path, evaluated: Path, times:
     found = outcome(recipe.budget, evaluated, times)
     best = found.best or ""
     fastest = front(found.models, "latency_ms_b1", smaller=True)
+    samples = evaluated / "test" / "samples.json"
     marked = [
         {**facts, "best": name == best, "front": name in fastest, "keeps_quality": found.keeps_quality(name)}
         for name, facts in found.models.items()
@@ -35,6 +36,7 @@ def digest(recipe: Recipe, prepared: Path, rounds: Path, evaluated: Path, times:
         "rounds": [read_json(path) for path in _rounds(rounds, "verdict.json")],
         "removed": removed(models / "cut"),
         "training": curves(models),
+        "samples": read_json(samples) if samples.is_file() else None,
         "data": read_json(prepared / "data.json"),
     }
 

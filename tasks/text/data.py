@@ -32,6 +32,15 @@ class Windows:
 
 
 @dataclass(frozen=True)
+class Documents:
+    """Texts, and the windows of them that are the rows of a split."""
+
+    texts: list[str]
+    document: NDArray[np.int64]
+    """Which of them each row belongs to, shape (rows,)."""
+
+
+@dataclass(frozen=True)
 class Split:
     """Rows of one split, in the order of its file."""
 
@@ -43,6 +52,8 @@ class Split:
     """Token that fills a batch."""
     windows: Windows | None = None
     """For question answering."""
+    documents: Documents | None = None
+    """For generation, where the rows are not blocks of all texts in a stream."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -61,7 +72,8 @@ class Split:
             null=self.windows.null[rows],
             offsets=[self.windows.offsets[i] for i in rows],
         )
-        return Split([self.input_ids[i] for i in rows], types, self.labels[rows], self.pad, windows)
+        documents = self.documents and replace(self.documents, document=self.documents.document[rows])
+        return Split([self.input_ids[i] for i in rows], types, self.labels[rows], self.pad, windows, documents)
 
     def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> Batch:
         """The given rows padded to the longest: `input_ids`, `attention_mask` (and types), shape (rows, length)."""
@@ -85,8 +97,13 @@ def read_split(prepared: Path, name: str) -> Split:
     special: dict[str, Any] = read_json(prepared / "data.json")
     labels = np.array(table["label"].to_pylist(), np.int64)
     examples = prepared / f"{name}.examples.parquet"
-    windows = _windows(table, pq.read_table(examples)) if examples.is_file() else None
-    return Split(_arrays(table, "input_ids"), types, labels, special["pad_token_id"], windows)
+    ids, pad = _arrays(table, "input_ids"), special["pad_token_id"]
+    if not examples.is_file():
+        return Split(ids, types, labels, pad)
+    if "document" in table.column_names:
+        texts = pq.read_table(examples)["text"].to_pylist()
+        return Split(ids, types, labels, pad, documents=Documents(texts, table["document"].to_numpy().astype(np.int64)))
+    return Split(ids, types, labels, pad, _windows(table, pq.read_table(examples)))
 
 
 def _windows(table: Any, examples: Any) -> Windows:

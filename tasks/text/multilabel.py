@@ -73,12 +73,12 @@ class MultiLabel(TaskType):
         outputs: ModelOutput,
         teacher: Tensor,
         split: Split,  # noqa: ARG002
-        rows: Rows,
+        rows: Rows,  # noqa: ARG002
         temperature: float,
     ) -> Tensor:
         """Over the two outcomes of each label, the mean over the labels."""
         logits = outputs.logits.float() / temperature
-        target = teacher[torch.from_numpy(rows)].to(logits.device) / temperature
+        target = teacher.to(logits.device) / temperature
         yes = target.sigmoid() * (F.logsigmoid(target) - F.logsigmoid(logits))
         no = (-target).sigmoid() * (F.logsigmoid(-target) - F.logsigmoid(-logits))
         return temperature**2 * (yes + no).mean(-1)

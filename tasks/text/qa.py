@@ -77,7 +77,7 @@ class QuestionAnswering(TaskType):
     def soft_loss(self, outputs: ModelOutput, teacher: Tensor, split: Split, rows: Rows, temperature: float) -> Tensor:
         """Over the distributions of the first and of the last token, their mean."""
         logits = _logits(outputs, split, rows)
-        taught = teacher[torch.from_numpy(rows), :, : logits.shape[-1]].to(logits.device)
+        taught = teacher[..., : logits.shape[-1]].to(logits.device)
         target = F.log_softmax(_hidden(taught, split, rows) / temperature, dim=-1)
         student = F.log_softmax(logits / temperature, dim=-1)
         return temperature**2 * F.kl_div(student, target, reduction="none", log_target=True).sum(-1).mean(-1)

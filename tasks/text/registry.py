@@ -6,6 +6,7 @@ from typing import Any
 
 from tasks.core.files import read_json
 from tasks.text.classification import Classification
+from tasks.text.generation import Generation
 from tasks.text.multilabel import MultiLabel
 from tasks.text.qa import QuestionAnswering
 from tasks.text.task import Head, TaskType
@@ -14,6 +15,7 @@ TASKS: dict[str, type[TaskType]] = {
     "classification": Classification,
     "multilabel": MultiLabel,
     "qa": QuestionAnswering,
+    "generation": Generation,
 }
 HEADS: dict[str, Head] = {task.head.auto: task.head for task in TASKS.values()}
 """By the class of transformers that builds them."""

@@ -1,13 +1,14 @@
 """What the pipeline needs to know of a type of task; everything else works for all of them."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from tasks.text.data import Split
@@ -26,6 +27,19 @@ class Head:
     """Class of transformers that builds it, such as `AutoModelForSequenceClassification`."""
     outputs: tuple[str, ...]
     """Fields of the model's output; one is taken as it is, several are stacked along a new second axis."""
+    reduce: Callable[[ModelOutput, Mapping[str, Tensor]], Tensor] | None = None
+    """(output, batch) to what is kept of a batch instead, the rows first, where the fields are too large to keep."""
+
+    def kept(self, output: ModelOutput, batch: Mapping[str, Tensor]) -> Outputs:
+        """What is kept of a model's output for `batch`, the rows first."""
+        if self.reduce:
+            return np.asarray(self.reduce(output, batch).float().cpu().numpy())
+        return joined([output[name].float().cpu().numpy() for name in self.outputs])
+
+
+def joined(outputs: Sequence[Outputs]) -> Outputs:
+    """One output as it is; several stacked along a new second axis."""
+    return outputs[0] if len(outputs) == 1 else np.stack(outputs, axis=1)
 
 
 @dataclass(frozen=True)
@@ -34,7 +48,12 @@ class TaskType(ABC):
 
     head: ClassVar[Head]
     metrics: ClassVar[Mapping[str, Metric]]
-    """By name; each takes the sum over examples of `cells`."""
+    """By name; each takes the sum over examples of `cells`; higher is better."""
+    figures: ClassVar[Mapping[str, Metric]] = {}
+    """As `metrics`, but only to be shown: higher need not be better."""
+    causal: ClassVar[bool] = False
+    """Whether models predict the next token: text is generated to show what they do, the teacher is asked anew in every
+    step (its outputs are too many to keep), and they are delivered in PyTorch."""
 
     @classmethod
     @abstractmethod
@@ -50,6 +69,13 @@ class TaskType(ABC):
     def of_config(cls, config: Mapping[str, Any]) -> Self | None:
         """The task that a model's config.json was made for, or None: one of another type."""
 
+    def check(self, model: PreTrainedModel) -> None:  # noqa: B027
+        """Refuses a pre-trained model that has the head but cannot be judged by it.
+
+        Raises:
+            UserError: why, and which models can.
+        """
+
     @abstractmethod
     def loss(self, outputs: ModelOutput, split: Split, rows: Rows) -> Tensor:
         """Losses of the given rows of `split`, float32, shape (rows,)."""
@@ -60,7 +86,7 @@ class TaskType(ABC):
 
         Args:
             outputs: of the student, for `rows`.
-            teacher: the teacher's outputs for all rows of `split`, the first axis.
+            teacher: the teacher's outputs for `rows`.
             temperature: T, divides the outputs of both.
         """
 

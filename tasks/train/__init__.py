@@ -22,21 +22,25 @@ def train_dense(
     """Fine-tunes the model in `source` on the prepared data.
 
     Args:
-        source: checkpoint of a known family; its head, if any, is replaced.
+        source: checkpoint of a known family; its head, if any, is replaced, but for the next token's.
         prepared: out of the prepare stage.
         scratch: where the training may leave checkpoints.
         out: gets the checkpoint.
         teacher: gets its outputs, the rows first, of `train`, in the precision of the training, and of
-            `validation`, in float32.
+            `validation`, in float32; of `train` only where they can be kept (see `TaskType.causal`).
     """
-    start = scratch / "start"
+    start, task = scratch / "start", read_task(prepared)
     if not start.is_dir():
         torch.manual_seed(seed)
         family_of(read_config(source).model_type)  # refuses what could be trained but not pruned
         with whole(start) as directory:
-            save(load(source, head=read_task(prepared)), directory)
-    train(Course(start, prepared, None, settings, metric, seed, scratch, out))
+            model = load(source, head=task)
+            task.check(model)
+            save(model, directory)
+    train(Course(start, prepared, None, None, settings, metric, seed, scratch, out))
     model, outputs = load(out), {}
-    for name, bf16 in (("train", mixed_precision(settings.precision) == "bf16"), ("validation", False)):
-        outputs[name] = torch.from_numpy(logits(forward(model, bf16=bf16), read_split(prepared, name), 64))
+    splits = {"train": mixed_precision(settings.precision) == "bf16", "validation": False}
+    for name in ("validation",) if task.causal else splits:
+        run = forward(model, bf16=splits[name])
+        outputs[name] = torch.from_numpy(logits(run, read_split(prepared, name), min(64, 2 * settings.batch_size)))
     save_file(outputs, teacher / TEACHER)

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 
 from tasks.core.progress import progress
 from tasks.modeling.checkpoint import head_of
-from tasks.modeling.inference import collected, joined
+from tasks.modeling.inference import collected
 from tasks.recipe.schema import Training
 from tasks.text.data import Split
 from tasks.text.metrics import quality
@@ -172,13 +172,13 @@ def _end_epoch(
     rows = np.arange(len(validation))[accelerator.process_index :: accelerator.num_processes]
     mine = validation.take(rows)
     model.eval()
-    names = head_of(type(model)).outputs
+    head = head_of(type(model))
     found = []
     with torch.inference_mode(), accelerator.autocast():
         for chosen in mine.by_length(2 * settings.batch_size):
             batch = {k: torch.from_numpy(v).to(accelerator.device) for k, v in mine.batch(chosen).items()}
             outputs = model(**batch)
-            values = joined([outputs[name].float().cpu().numpy() for name in names])
+            values = head.kept(outputs, batch)
             found.append((rows[chosen], values, task.loss(outputs, mine, chosen).cpu().numpy()))
     everything = gather_object(found) if accelerator.num_processes > 1 else found
     values = collected([(numbers, part) for numbers, part, _ in everything])

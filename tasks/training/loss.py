@@ -3,8 +3,10 @@
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from tasks.text.data import Split
@@ -13,25 +15,53 @@ from tasks.text.task import TaskType
 Objective = Callable[[ModelOutput, NDArray[np.int64]], Tensor]
 """(outputs of the model for some rows of the training split, their numbers) to losses (rows,)."""
 
+Teacher = Callable[[NDArray[np.int64]], Tensor]
+"""Numbers of rows of the training split to the teacher's outputs for them."""
+
 
 def supervised(task: TaskType, train: Split) -> Objective:
     """The task's loss with what is right."""
     return lambda outputs, rows: task.loss(outputs, train, rows)
 
 
-def distillation(task: TaskType, train: Split, teacher: Tensor, temperature: float, alpha: float) -> Objective:
+def distillation(task: TaskType, train: Split, teacher: Teacher, temperature: float, alpha: float) -> Objective:
     """alpha * task loss + (1 - alpha) * T^2 * KL(teacher_T || student_T) (Hinton, Vinyals & Dean, 2015).
 
     Args:
         task: whose losses these are.
         train: the training rows.
-        teacher: outputs of the teacher for every training row, the first axis.
+        teacher: what it says of the training rows: `cached`, or `asked`.
         temperature: T, divides the outputs of both.
         alpha: weight of what is right; 1 is plain training.
     """
 
     def objective(outputs: ModelOutput, rows: NDArray[np.int64]) -> Tensor:
         hard = task.loss(outputs, train, rows)
-        return alpha * hard + (1 - alpha) * task.soft_loss(outputs, teacher, train, rows, temperature)
+        return alpha * hard + (1 - alpha) * task.soft_loss(outputs, teacher(rows), train, rows, temperature)
 
     return objective
+
+
+def cached(outputs: Tensor) -> Teacher:
+    """A teacher whose outputs for every training row, the first axis, are known."""
+    return lambda rows: outputs[torch.from_numpy(rows)]
+
+
+def asked(model: PreTrainedModel, train: Split, device: torch.device, *, bf16: bool) -> Teacher:
+    """A teacher that computes its logits, shape (rows, length, vocabulary), anew in every step.
+
+    Args:
+        model: goes to the device, is put into eval mode and learns nothing.
+        train: the training rows.
+        device: where the student is.
+        bf16: as the student computes.
+    """
+    model.to(device).eval().requires_grad_(False)
+
+    def teacher(rows: NDArray[np.int64]) -> Tensor:
+        batch = {name: torch.from_numpy(array).to(device) for name, array in train.batch(rows).items()}
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            logits: Tensor = model(**batch).logits
+        return logits
+
+    return teacher

@@ -9,13 +9,13 @@ from safetensors.torch import load_file
 
 from tasks.core.files import write_json
 from tasks.modeling.checkpoint import load, save
-from tasks.modeling.inference import forward, logits
+from tasks.modeling.inference import device, forward, logits
 from tasks.recipe.schema import Recovery, Training
 from tasks.text.data import read_split
 from tasks.text.registry import read_task
 from tasks.training.launch import launch
-from tasks.training.loop import fit
-from tasks.training.loss import distillation, supervised
+from tasks.training.loop import fit, mixed_precision
+from tasks.training.loss import asked, cached, distillation, supervised
 
 TEACHER = "logits.safetensors"
 
@@ -29,6 +29,8 @@ class Course:
     prepared: Path
     teacher: Path | None
     """Directory with the teacher's outputs of the training rows (`train`), or no teacher."""
+    dense: Path | None
+    """The teacher's checkpoint, which is asked itself where the task is causal."""
     settings: Training
     metric: str
     seed: int
@@ -46,8 +48,12 @@ def _work(course: Course) -> None:
     settings = course.settings
     rows, validation = read_split(course.prepared, "train"), read_split(course.prepared, "validation")
     objective = supervised(task, rows)
-    if course.teacher and isinstance(settings, Recovery):
-        teacher = load_file(course.teacher / TEACHER)["train"]
+    if course.teacher and course.dense and isinstance(settings, Recovery) and (settings.alpha < 1 or not task.causal):
+        if task.causal:
+            bf16 = mixed_precision(settings.precision) == "bf16"
+            teacher = asked(load(course.dense), rows, device(), bf16=bf16)
+        else:
+            teacher = cached(load_file(course.teacher / TEACHER)["train"])
         objective = distillation(task, rows, teacher, settings.temperature, settings.alpha)
     history = fit(model, rows, validation, settings, objective, task, course.metric, course.seed, course.scratch)
     if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:

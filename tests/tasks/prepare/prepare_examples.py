@@ -9,6 +9,7 @@ DEFAULTS: dict[str, Any] = {
     "label": "label",
     "labels": None,
     "separator": ",",
+    "unit": "line",
     "unescape": False,
     "deduplicate": True,
     "group": None,

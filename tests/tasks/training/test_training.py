@@ -13,7 +13,7 @@ from tasks.text.classification import class_weights
 from tasks.training import loop
 from tasks.training.launch import launch
 from tasks.training.loop import fit
-from tasks.training.loss import distillation, supervised
+from tasks.training.loss import cached, distillation, supervised
 from tasks.training.schedule import epoch_batches, learning_rate
 
 SETTINGS = resolve(None, []).train.model_copy(
@@ -166,7 +166,7 @@ def test_distillation_is_its_formula():
         q = softmax(student.double().numpy() / temperature)
         soft = (p * (np.log(p) - np.log(q))).sum(-1)
         hard = -np.log(softmax(student.double().numpy()))[np.arange(6), labels]
-        objective = distillation(TASK, split, teacher, temperature, alpha)
+        objective = distillation(TASK, split, cached(teacher), temperature, alpha)
         found = objective(ModelOutput(logits=student), chosen)
         np.testing.assert_allclose(found.numpy(), alpha * hard + (1 - alpha) * temperature**2 * soft, rtol=1e-5)
 
@@ -174,7 +174,7 @@ def test_distillation_is_its_formula():
 def test_alpha_one_is_plain_training(tmp_path):
     teacher = torch.randn(44, 3)
     plain, _ = train(tmp_path / "a")
-    taught, _ = train(tmp_path / "b", objective=distillation(TASK, rows(44), teacher, 2.0, 1.0))
+    taught, _ = train(tmp_path / "b", objective=distillation(TASK, rows(44), cached(teacher), 2.0, 1.0))
     assert_equal(weights(plain), weights(taught), rtol=1e-5, atol=1e-6)
 
 
