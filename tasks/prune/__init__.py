@@ -16,17 +16,19 @@ from tasks.families import family_of
 from tasks.modeling.checkpoint import load, save
 from tasks.modeling.inference import device
 from tasks.modeling.matrices import matrices
+from tasks.modeling.shrink import chosen as chosen_units
 from tasks.modeling.shrink import dense_counts, shrink
 from tasks.modeling.size import flops, parameters
 from tasks.prune.costs import unit_costs
 from tasks.prune.curves import Sensitivity
-from tasks.prune.plan import Plan, plan
+from tasks.prune.plan import WEIGHT, Plan, plan
 from tasks.recipe.goal import Amount
 from tasks.recipe.schema import Prune
 from tasks.reconstruct.units import reconstruct
 from tasks.reconstruct.weights import PER_ROW, adapt, drop, mask
 from tasks.text.data import Split, read_split
 from tasks.text.registry import read_task
+from tasks.training.reinit import kept_entries, reinitialize
 
 SIZES: dict[str, Callable[[PreTrainedModel, float], float]] = {
     "parameters": lambda model, _: parameters(model),
@@ -67,15 +69,26 @@ def prune(
         partial(_budget, source, dense, settings, costs, goal.share, length),
         lambda units: Sensitivity(source, sample, settings.batch_size, task, damping)(units),
     )
-    before = getattr(source.config, "pruned", None)
-    errors = reconstruct(source, chosen.kept, _batches(sample, settings, source), settings.damping) if damping else {}
-    smaller = shrink(source, chosen.kept) if chosen.kept else source
-    if amount := goal.kinds.get("weight"):
-        _thin(smaller, importance, criterion, amount, lambda: _batches(sample, settings, smaller), settings)
+    groups = _removed(source, importance, chosen)
+    weights = goal.kinds.get(WEIGHT)
+    errors: dict[str, float] = {}
+    if settings.unselected != "remove" and number + 1 < len(settings.goals):
+        kept = kept_entries(
+            family_of(source.config.model_type).groups(source), dict(source.named_parameters()), chosen.kept
+        )
+        if weights:
+            kept |= _folded(source, _masks(source, importance, criterion, weights))
+        smaller = reinitialize(source, kept, settings.unselected, seed + number)
+    else:
+        if settings.reconstruct and chosen.kept:
+            errors = reconstruct(source, chosen.kept, _batches(sample, settings, source), settings.damping)
+        smaller = shrink(source, chosen.kept) if chosen.kept else source
+        if weights:
+            _thin(smaller, importance, criterion, weights, _batches(sample, settings, smaller), settings)
     save(smaller, out)
     facts = {"goal": goal.as_item(), "criterion": criterion, "allocation": settings.allocation}
+    facts["unselected"] = "remove" if number + 1 == len(settings.goals) else settings.unselected
     measured = {"threshold": chosen.thresholds, "sensitivity": chosen.curves, "errors": errors}
-    groups = _removed(source, smaller, before, importance, chosen)
     write_json(out / "plan.json", {**facts, **measured, "groups": groups})
 
 
@@ -95,47 +108,51 @@ def _batches(sample: Split, settings: Prune, model: PreTrainedModel) -> list[dic
 
 
 def _thin(
-    model: PreTrainedModel, scores: dict[str, Tensor], criterion: str, amount: Amount,
-    batches: Callable[[], list[dict[str, Tensor]]], settings: Prune,
+    model: PreTrainedModel, scores: dict[str, Tensor], criterion: str, amount: Amount, batches: list[dict[str, Tensor]],
+    settings: Prune,
 ) -> None:  # fmt: skip
     """Removes single weights by their scores; of OBS with an update the choice is made along the way."""
     if settings.reconstruct and criterion == "obs" and amount.threshold is None:
-        adapt(model, amount, batches(), damping=settings.damping)
+        adapt(model, amount, batches, damping=settings.damping)
         return
-    found = {matrix.tensor: matrix for matrix in matrices(model)}
-    masks = {
-        name: mask(matrix, scores[f"weight.{name}"], amount, per_row=criterion in PER_ROW)
-        for name, matrix in found.items()
-    }
+    masks = _masks(model, scores, criterion, amount)
     if settings.reconstruct:
-        adapt(model, amount, batches(), masks, settings.damping)
+        adapt(model, amount, batches, masks, settings.damping)
     else:
         drop(model, masks)
 
 
-def _removed(
-    source: PreTrainedModel, smaller: PreTrainedModel, before: Any, importance: dict[str, Tensor], chosen: Plan
-) -> list[dict[str, Any]]:
+def _masks(model: PreTrainedModel, scores: dict[str, Tensor], criterion: str, amount: Amount) -> dict[str, Tensor]:
+    """Which weights of each matrix stay, shape (outputs, inputs)."""
+    return {
+        matrix.tensor: mask(matrix, scores[f"weight.{matrix.tensor}"], amount, per_row=criterion in PER_ROW)
+        for matrix in matrices(model)
+    }
+
+
+def _folded(model: PreTrainedModel, masks: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {matrix.tensor: matrix.fold(masks[matrix.tensor]) for matrix in matrices(model)}
+
+
+def _removed(model: PreTrainedModel, scores: dict[str, Tensor], plan: Plan) -> list[dict[str, Any]]:
     """Of each group that was up for pruning: what stays, what went and its scores, in the dense model's numbers."""
-    dense = dense_counts(source)
-    layers = before["layers"] if before else None
+    dense, before = dense_counts(model), getattr(model.config, "pruned", None)
     entries = []
-    for group in family_of(source.config.model_type).groups(source):
-        if group.kind not in chosen.kept:
+    for group, units in chosen_units(family_of(model.config.model_type), model, plan.kept):
+        if group.kind not in plan.kept:
             continue
-        layer = str(layers[group.layer] if layers else group.layer)
-        left = smaller.config.pruned["kept"][group.kind].get(layer, [])
-        had = before["kept"].get(group.kind, {}).get(layer, range(group.count)) if before else range(group.count)
-        score = dict(zip(had, importance[group.name].tolist(), strict=True))
-        gone = [unit for unit in had if unit not in set(left)]
+        layer = before["layers"][group.layer] if before else group.layer
+        names = before["kept"].get(group.kind, {}).get(str(layer)) if before else None
+        names = names or list(range(group.count))
+        gone = [unit for unit in range(group.count) if unit not in set(units)]
         entries.append(
             {
-                "layer": int(layer),
+                "layer": layer,
                 "kind": group.kind,
-                "before": dense[group.kind][int(layer)],
-                "kept": left,
-                "removed": gone,
-                "removed_scores": [score[unit] for unit in gone],
+                "before": dense[group.kind][layer],
+                "kept": [names[unit] for unit in units],
+                "removed": [names[unit] for unit in gone],
+                "removed_scores": scores[group.name][gone].tolist(),
             }
         )
     return entries

@@ -22,4 +22,9 @@ def cubic(final: float, rounds: int, start: float = 0.0) -> list[float]:
         raise UserError(
             f"A cubic schedule goes from a ratio of 0 or more up to one of at most 1, not from {start:g} to {final:g}."
         )
-    return [final + (start - final) * (1 - t / rounds) ** 3 for t in range(1, rounds + 1)]
+    return [ratio_at(t / rounds, final, start) for t in range(1, rounds + 1)]
+
+
+def ratio_at(progress: float, final: float, start: float = 0.0) -> float:
+    """Ratio at `progress`, from 0 to 1: final + (start - final) * (1 - progress)^3."""
+    return final + (start - final) * (1 - progress) ** 3

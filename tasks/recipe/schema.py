@@ -161,6 +161,7 @@ class Prune(Section):
     normalize: bool
     align: Count
     reconstruct: bool
+    unselected: Literal["remove", "random", "adaptive"]
     rows: Count
     batch_size: Count
     damping: Positive

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from tasks.families.anatomy import Group, Kept
+from tasks.core.errors import UserError
+from tasks.families.anatomy import LAYER, WHOLE, WIDTH, Cut, Group, Kept
 from tasks.training.extra import Extra, Parameters
 from tasks.training.pressure import Pressure
-from tasks.training.units import Part, of_kinds, parts
+from tasks.training.units import of_kinds, size
 
 TEMPERATURE = 2 / 3
 LOW, HIGH = -0.1, 1.1
@@ -25,18 +26,15 @@ LOW, HIGH = -0.1, 1.1
 
 
 class HardConcrete(nn.Module):
-    """Gates on the units of one tensor: the weight that the model sees is the trained one times its unit's gate."""
+    """Gates on the units of a group: the weight that the model sees is the trained one times its unit's gate."""
 
-    positions: Tensor
     noise: Tensor
 
-    def __init__(self, part: Part, start: float) -> None:
+    def __init__(self, units: int, axis: int, start: float, like: Tensor) -> None:
         super().__init__()
-        units = len(part.positions)
-        self.axis = part.axis
-        self.log_alpha = nn.Parameter(part.parameter.new_full((units,), start))
-        self.register_buffer("positions", part.positions, persistent=False)
-        self.register_buffer("noise", part.parameter.new_full((units,), 0.5), persistent=False)
+        self.axis = axis
+        self.log_alpha = nn.Parameter(like.new_full((units,), start))
+        self.register_buffer("noise", like.new_full((units,), 0.5), persistent=False)
 
     def gates(self) -> Tensor:
         """Shape (units,): in training by `noise`, which is uniform on (0, 1), else the deterministic gate."""
@@ -51,22 +49,21 @@ class HardConcrete(nn.Module):
         return torch.sigmoid(self.log_alpha - TEMPERATURE * math.log(-LOW / HIGH))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """`weight` with each unit's entries times its gate."""
-        each = self.gates().repeat_interleave(self.positions.shape[1])
-        along = weight.new_ones(weight.shape[self.axis]).index_copy(0, self.positions.flatten(), each)
+        """`weight` with each unit's entries, equally many in a row along the axis, times its gate."""
+        gates = self.gates()
         shape = [1] * weight.ndim
         shape[self.axis] = -1
-        return weight * along.view(shape)
+        return weight * gates.repeat_interleave(weight.shape[self.axis] // len(gates)).view(shape)
 
 
 class Gates(Extra):
     """Gates on all units of some kinds, trained along with the weights; only the training's end is its result.
 
-    A gate multiplies the unit's part of its group's last tensor, the one that it gives its output by. The noise of
-    a step is the same however its batch is split over processes and parts.
+    A gate multiplies the unit's part of its group's last tensor, the one that it gives its output by; of a sublayer,
+    all of its output projection. The noise of a step is the same however its batch is split over processes and parts.
 
     Args:
-        kinds: kinds of unit that get gates.
+        kinds: kinds of unit that get gates: units of which any number may stay in a layer, and sublayers.
         pressure: gets the expected open share, sum of P(open) * weights of the unit over all weights of gated units.
         seed: of the noise.
         learning_rate: peak for log_alpha, on the training's schedule.
@@ -86,16 +83,22 @@ class Gates(Extra):
         self.step, self.steps = 0, 1
 
     def attach(self, model: nn.Module, parameters: Parameters, groups: Sequence[Group]) -> list[dict[str, Any]]:
-        """See `Extra.attach`; gains a log_alpha per unit."""
+        """See `Extra.attach`; gains a log_alpha per unit.
+
+        Raises:
+            UserError: the model has no unit of a kind, or its units cannot have gates.
+        """
         self.groups = groups
-        self.gated = of_kinds(groups, self.kinds)
+        self.gated = _gateable(groups, self.kinds)
         self.sizes, self.gates = [], []
         for group in self.gated:
-            held = parts(group, parameters)
-            gate = HardConcrete(held[-1], self.start).train(model.training)
-            path, _, name = group.cuts[-1].tensor.rpartition(".")
-            parametrize.register_parametrization(model.get_submodule(path), name, gate)
-            self.sizes.append(sum(part.size for part in held))
+            cuts = _outputs(group)
+            gate = HardConcrete(group.count, cuts[-1].axis, self.start, parameters[cuts[-1].tensor])
+            gate.train(model.training)
+            for cut in cuts:
+                path, _, name = cut.tensor.rpartition(".")
+                parametrize.register_parametrization(model.get_submodule(path), name, gate)
+            self.sizes.append(_weights(group, parameters))
             self.gates.append(gate)
         alphas = [gate.log_alpha for gate in self.gates]
         return [{"params": alphas, "weight_decay": 0.0, "peak": self.learning_rate}]
@@ -145,14 +148,15 @@ class Gates(Extra):
     def fold(self, model: nn.Module) -> Kept:
         """Multiplies the deterministic gates into the weights, takes the gates off and says which units stay.
 
-        The model's outputs in eval mode are as before. A group whose gates are all shut keeps the unit nearest to
-        open, with no output.
+        The model's outputs in eval mode are as before. A sublayer goes if its gate is shut; other groups whose gates
+        are all shut keep the unit nearest to open, with no output.
         """
         stay: dict[int, list[int]] = {}
         for group, gate, value in zip(self.gated, self.gates, self._deterministic(), strict=True):
-            stay[id(group)] = value.nonzero().flatten().tolist() or [int(gate.log_alpha.argmax())]
+            nearest = [] if group.kind in WHOLE else [int(gate.log_alpha.argmax())]
+            stay[id(group)] = value.nonzero().flatten().tolist() or nearest
             gate.eval()
-        for tensor in dict.fromkeys(group.cuts[-1].tensor for group in self.gated):
+        for tensor in dict.fromkeys(cut.tensor for group in self.gated for cut in _outputs(group)):
             path, _, name = tensor.rpartition(".")
             parametrize.remove_parametrizations(model.get_submodule(path), name, leave_parametrized=True)
         kept: dict[str, list[list[int]]] = {}
@@ -168,3 +172,29 @@ class Gates(Extra):
     def _deterministic(self) -> list[Tensor]:
         with torch.no_grad():
             return [((torch.sigmoid(g.log_alpha) * (HIGH - LOW)) + LOW).clamp(0, 1) for g in self.gates]
+
+
+def _outputs(group: Group) -> Sequence[Cut]:
+    """Where its gates stand."""
+    return group.cuts if group.kind in WHOLE else group.cuts[-1:]
+
+
+def _weights(group: Group, parameters: Parameters) -> int:
+    """Weights that go with one unit."""
+    if group.kind not in WHOLE:
+        return size(group, parameters)
+    inside = tuple(f"{path}." for path in group.modules)
+    return sum(parameter.numel() for name, parameter in parameters.items() if name.startswith(inside))
+
+
+def _gateable(groups: Sequence[Group], kinds: Sequence[str]) -> list[Group]:
+    chosen = of_kinds(groups, kinds)
+    refused = {g.kind for g in groups if g.balance > 1 or g.kind in (LAYER, WIDTH)}
+    if wrong := sorted(refused & set(kinds)):
+        allowed = ", ".join(sorted({group.kind for group in groups} - refused))
+        raise UserError(
+            f"gates: {', '.join(wrong)} given, this model can have gates on {allowed}. Query heads that share keys and "
+            "values must stay in equal numbers, which gates do not promise (take kv_group); a layer is its attention "
+            "and its ffn; the width has no output of its own to stand on"
+        )
+    return chosen

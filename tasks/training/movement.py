@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from tasks.families.anatomy import Group
 from tasks.training.extra import Extra, Parameters
-from tasks.training.units import label, matrices, of_kinds, parts
+from tasks.training.units import matrices, of_kinds, parts
 
 
 class Movement(Extra):
@@ -27,9 +27,9 @@ class Movement(Extra):
         """See `Extra.attach`; gains no parameters."""
         del model
         chosen = of_kinds(groups, self.kinds)
-        self.units = {label(group): parts(group, parameters) for group in chosen}
+        self.units = {group.name: parts(group, parameters) for group in chosen}
         self.sums = {
-            label(g): torch.zeros(g.count, dtype=torch.float64, device=parameters[g.cuts[0].tensor].device)
+            g.name: torch.zeros(g.count, dtype=torch.float64, device=parameters[g.cuts[0].tensor].device)
             for g in chosen
         }
         self.matrices = matrices(groups, self.kinds, parameters) if self.weights else {}
@@ -41,9 +41,9 @@ class Movement(Extra):
         """Adds this step's -w * dL/dw."""
         del step, steps
         for name, unit in self.units.items():
-            for part in unit:
-                if part.parameter.grad is not None:
-                    self.sums[name] -= part.sums(part.parameter * part.parameter.grad)
+            for parameter, cut in unit:
+                if parameter.grad is not None:
+                    self.sums[name] -= cut.per_unit(parameter * parameter.grad).sum(1)
         for name, parameter in self.matrices.items():
             if parameter.grad is not None:
                 self.moved[name].addcmul_(parameter, parameter.grad, value=-1)

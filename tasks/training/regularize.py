@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from tasks.families.anatomy import Group
 from tasks.training.extra import Extra, Parameters
-from tasks.training.units import matrices, of_kinds, parts
+from tasks.training.units import matrices, of_kinds, parts, size
 
 SMALL = 1e-3
 """A weight, or a unit's root mean square weight, below this is counted as small in the curve."""
@@ -70,13 +70,14 @@ class GroupLasso(Extra):
     def attach(self, model: nn.Module, parameters: Parameters, groups: Sequence[Group]) -> list[dict[str, Any]]:
         """See `Extra.attach`; gains no parameters."""
         del model
-        self.units = [parts(group, parameters) for group in of_kinds(groups, self.kinds)]
-        self.roots = [math.sqrt(sum(part.size for part in unit)) for unit in self.units]
+        chosen = of_kinds(groups, self.kinds)
+        self.units = [parts(group, parameters) for group in chosen]
+        self.roots = [math.sqrt(size(group, parameters)) for group in chosen]
         return []
 
     def norms(self) -> list[Tensor]:
         """||w_g||_2 of every unit, group by group, shape (units,)."""
-        return [torch.linalg.vector_norm(torch.stack([p.norms() for p in unit]), dim=0) for unit in self.units]
+        return [_l2(torch.stack([_l2(cut.per_unit(w).T) for w, cut in unit])) for unit in self.units]
 
     def penalty(self) -> Tensor:
         """See `Extra.penalty`."""
@@ -89,3 +90,9 @@ class GroupLasso(Extra):
             norms = self.norms()
             small = sum(int((n / root < SMALL).sum()) for n, root in zip(norms, self.roots, strict=True))
             return {"penalty": float(self.penalty()), "small": small / sum(len(n) for n in norms)}
+
+
+def _l2(values: Tensor) -> Tensor:
+    """L2 norm over the first axis, with gradient 0 where it is 0."""
+    norm: Tensor = torch.linalg.vector_norm(values, dim=0)
+    return norm

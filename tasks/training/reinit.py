@@ -16,7 +16,6 @@ from transformers import PreTrainedModel
 
 from tasks.core.errors import UserError
 from tasks.families.anatomy import Group, Kept
-from tasks.training.units import positions
 
 
 def kept_entries(groups: Sequence[Group], tensors: Mapping[str, Tensor], kept: Kept) -> dict[str, Tensor]:
@@ -37,7 +36,7 @@ def kept_entries(groups: Sequence[Group], tensors: Mapping[str, Tensor], kept: K
         for cut in group.cuts:
             mask = masks.setdefault(cut.tensor, torch.ones(tensors[cut.tensor].shape, dtype=torch.bool))
             if gone:
-                mask.index_fill_(cut.axis, positions(cut, group.count)[gone].flatten(), False)
+                mask.index_fill_(cut.axis, cut.index(gone), False)
     return masks
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tasks.core.errors import UserError
 from tasks.families.anatomy import Group
+from tasks.recipe.cubic import ratio_at
 from tasks.training.extra import Extra, Parameters
 from tasks.training.units import matrices
 
@@ -122,7 +123,7 @@ class Gradual(Masked):
         last = max(1, round(self.end * steps))
         first = min(last - 1, round(self.begin * steps))
         if step == last or (first <= step < last and (step - first) % self.every == 0):
-            self._prune(cubic((step - first) / (last - first), 0.0, self.final))
+            self._prune(ratio_at((step - first) / (last - first), self.final))
         self.done.fill_(step >= last)
         super().after_step(step, steps)
 
@@ -213,11 +214,6 @@ def _regrown(weight: Tensor, gradient: Tensor, mask: Tensor, share: float) -> Te
     gone = smallest(torch.where(mask, weight.abs(), math.inf), dropped)
     stays = mask & ~gone
     return stays | smallest(torch.where(stays, math.inf, -gradient.abs()), dropped)
-
-
-def cubic(progress: float, initial: float, final: float) -> float:
-    """Sparsity at `progress` (0 to 1): final + (initial - final) * (1 - progress)^3."""
-    return final + (initial - final) * (1 - progress) ** 3
 
 
 def smallest(values: Tensor, count: int) -> Tensor:

@@ -1,53 +1,24 @@
-"""Sums, norms and masks over units, for what happens in training; a unit is a slice of each of its group's tensors."""
+"""The tensors of the units that something in training is about."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from tasks.core.errors import UserError
 from tasks.families.anatomy import Cut, Group
 
-
-@dataclass(frozen=True)
-class Part:
-    """What the units of a group hold of one tensor."""
-
-    parameter: nn.Parameter
-    axis: int
-    positions: Tensor
-    """Entries of each unit along `axis`, int64, shape (units, entries)."""
-
-    @property
-    def size(self) -> int:
-        """Weights of one unit."""
-        return self.parameter.numel() // self.parameter.shape[self.axis] * self.positions.shape[1]
-
-    def sums(self, values: Tensor) -> Tensor:
-        """Sums `values`, of the parameter's shape, over the entries of each unit; shape (units,)."""
-        along: Tensor = values.movedim(self.axis, 0).reshape(values.shape[self.axis], -1).sum(1)
-        return along[self.positions].sum(1)
-
-    def norms(self) -> Tensor:
-        """L2 norm of each unit's weights in this tensor, with gradient 0 where it is 0; shape (units,)."""
-        rows: Tensor = self.parameter.movedim(self.axis, 0).reshape(self.parameter.shape[self.axis], -1)
-        norms: Tensor = torch.linalg.vector_norm(torch.linalg.vector_norm(rows, dim=1)[self.positions], dim=1)
-        return norms
-
-
-def positions(cut: Cut, count: int) -> Tensor:
-    """Entries of every unit along the cut's axis, int64, shape (count, entries)."""
-    return torch.stack([cut.index([unit]) for unit in range(count)])
+Part = tuple[nn.Parameter, Cut]
+"""A tensor that units have a part in, and where they lie in it."""
 
 
 def parts(group: Group, parameters: Mapping[str, nn.Parameter]) -> list[Part]:
     """Every tensor that the units of `group` have a part in."""
-    found = []
-    for cut in group.cuts:
-        parameter = parameters[cut.tensor]
-        found.append(Part(parameter, cut.axis, positions(cut, group.count).to(parameter.device)))
-    return found
+    return [(parameters[cut.tensor], cut) for cut in group.cuts]
+
+
+def size(group: Group, parameters: Mapping[str, nn.Parameter]) -> int:
+    """Weights of one unit."""
+    return sum(parameters[cut.tensor].numel() for cut in group.cuts) // group.count
 
 
 def of_kinds(groups: Sequence[Group], kinds: Sequence[str]) -> list[Group]:
@@ -70,8 +41,3 @@ def matrices(
     """The tensors of two or more axes that units of the given kinds have a part in, by name, each once."""
     names = dict.fromkeys(cut.tensor for group in of_kinds(groups, kinds) for cut in group.cuts)
     return {name: parameters[name] for name in names if parameters[name].ndim > 1}
-
-
-def label(group: Group) -> str:
-    """A group's name in scores and curves: "kind.layer"."""
-    return f"{group.kind}.{group.layer}"

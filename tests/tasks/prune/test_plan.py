@@ -144,6 +144,29 @@ def test_single_weights(tmp_path, prepared, name, criterion, again):
             assert ((matrix.read() != 0).reshape(-1, 4).sum(1) <= 2).all()
 
 
+@pytest.mark.parametrize("how", ["random", "adaptive"])
+@pytest.mark.parametrize("kinds", [["neuron"], ["weight"]])
+def test_unselected_units_start_again_until_the_last_round(tmp_path, prepared, how, kinds):
+    model = build("gpt2")
+    settings = settings_of(kinds=kinds, rounds=[0.25, 0.5], unselected=how, reconstruct=False)
+    again, plan = run(tmp_path, model, prepared, settings, criterion="magnitude")
+    assert parameters(again) == parameters(model)
+    assert plan["unselected"] == how
+    before, after = (dict(one.named_parameters()) for one in (model, again))
+    changed = {name: float((before[name] != after[name]).double().mean()) for name in before}
+    inside = [name for name in changed if name.endswith("mlp.c_fc.weight")]
+    assert sum(changed[name] for name in inside) / 3 == pytest.approx(0.25, abs=0.1)
+    assert all((after[name] == 0).sum() == 0 for name in inside)
+    if kinds == ["neuron"]:
+        assert not any(changed[name] for name in changed if ".mlp." not in name)
+    last, plan = run(tmp_path, again, prepared, settings, 1, criterion="magnitude")
+    assert plan["unselected"] == "remove"
+    if kinds == ["neuron"]:
+        assert parameters(last) < parameters(model)
+    else:
+        assert all(float((m.read() == 0).double().mean()) == pytest.approx(0.5, abs=0.05) for m in matrices(last))
+
+
 def test_refitting_loses_less(tmp_path, prepared):
     model, fresh = build("bert"), rows(80, seed=4)
     dense = logits(forward(model), fresh, 20)

@@ -5,13 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.core.errors import UserError
-from tasks.recipe.cubic import cubic
+from tasks.recipe.cubic import cubic, ratio_at
 
 
 def test_ratios_by_hand():
     assert cubic(0.8, 4) == pytest.approx([0.4625, 0.7, 0.7875, 0.8])
     assert cubic(0.5, 2, start=0.1) == pytest.approx([0.45, 0.5])
     assert cubic(0.6, 1) == [0.6]
+    assert [ratio_at(p, 0.9, 0.1) for p in (0.0, 0.5, 1.0)] == pytest.approx([0.1, 0.8, 0.9])
 
 
 @given(st.floats(0, 1), st.integers(1, 20), st.floats(0, 1))

@@ -1,5 +1,6 @@
 """A short training of a small model with extras."""
 
+import numpy as np
 import torch
 from tiny import TASK, build, rows
 
@@ -9,6 +10,8 @@ from tasks.training.loop import fit
 from tasks.training.loss import supervised
 
 KINDS = ("head", "neuron")
+GROUPED = ("kv_group", "neuron")
+"""The same of models with grouped-query attention."""
 SETTINGS = resolve(None, []).train.model_copy(
     update={"epochs": 2, "batch_size": 8, "learning_rate": 1e-3, "precision": "fp32", "checkpoint_steps": 3}
 )
@@ -24,8 +27,21 @@ def run(scratch, extras=(), family="bert", model=None, **changes):
     return model, history
 
 
-def groups_of(model):
-    return family_of(model.config.model_type).groups(model)
+def kinds_of(family):
+    return GROUPED if family == "llama" else KINDS
+
+
+def groups_of(model, kinds=KINDS):
+    return [group for group in family_of(model.config.model_type).groups(model) if group.kind in kinds]
+
+
+def sliced(values, cut, unit):
+    """The entries of one unit, cut out of an array of the tensor's shape part by part."""
+    stretch = values.shape[cut.axis] // cut.parts
+    return [
+        np.take(values, range(start + unit * cut.block, start + (unit + 1) * cut.block), axis=cut.axis)
+        for start in range(0, values.shape[cut.axis], stretch)
+    ]
 
 
 def weights(model):
@@ -37,10 +53,10 @@ def prune_randomly(model, share, kinds=KINDS, seed=0):
     parameters = dict(model.named_parameters())
     generator = torch.Generator().manual_seed(seed)
     masks = {}
-    for group in groups_of(model):
+    for group in groups_of(model, kinds):
         for cut in group.cuts:
             weight = parameters[cut.tensor]
-            if group.kind in kinds and weight.ndim > 1 and cut.tensor not in masks:
+            if weight.ndim > 1 and cut.tensor not in masks:
                 order = torch.randperm(weight.numel(), generator=generator)
                 mask = torch.ones(weight.numel(), dtype=torch.bool)
                 mask[order[: round(share * weight.numel())]] = False

@@ -20,6 +20,7 @@ EVERYTHING = {
     "penalties": lambda: [L1(1e-3, KINDS), L2(1e-3, KINDS), GroupLasso(1e-3, KINDS)],
     "gates": lambda: [Gates(KINDS, Target(0.5), seed=3), Movement(KINDS, weights=True)],
     "gradual": lambda: [Gradual(0.6, KINDS, every=2, end=0.6), Movement(KINDS)],
+    "sublayers": lambda: [Gates(("ffn", "neuron"), Price(2.0), seed=0)],
     "regrowth": lambda: [Regrowth(KINDS, every=2)],
     "fixed": lambda: [FixedZeros(KINDS), Gates(("head",), Price(2.0), seed=0)],
 }
@@ -46,7 +47,7 @@ class Cut(Extra):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize(("family", "stop"), [("bert", 5), ("xlnet", 10)])
+@pytest.mark.parametrize(("family", "stop"), [("bert", 5), ("xlnet", 10), ("gpt2", 7)])
 @pytest.mark.parametrize("which", EVERYTHING)
 def test_resumes_exactly(tmp_path, which, family, stop):
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from course import KINDS, groups_of, run
+from course import KINDS, groups_of, kinds_of, run
 from tiny import build, rows
 
+from tasks.core.errors import UserError
 from tasks.modeling.inference import forward, logits
 from tasks.modeling.shrink import shrink
 from tasks.training.extra import Extras
@@ -69,11 +70,12 @@ def test_new_gates_change_nothing_in_eval():
     np.testing.assert_allclose(outputs(model), before, atol=1e-6)
 
 
-@pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "xlnet"])
-@pytest.mark.parametrize("kinds", [("head",), KINDS])
-def test_shrunk_equals_gated(family, kinds):
+@pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "xlnet", "gpt2", "llama"])
+@pytest.mark.parametrize("number", [1, 2])
+def test_shrunk_equals_gated(family, number):
     """Gates in eval mode, the folded model, and the shrunk one give the same logits."""
-    model = build(family)
+    model, kinds = build(family), kinds_of(family)[:number]
+    heads = kinds[0]
     names, before = list(dict(model.named_parameters())), outputs(model)
     gates = spread(gated(model, kinds))
     gates.gates[0].log_alpha.data.fill_(-9.0)  # a layer whose gates are all shut keeps a head without output
@@ -81,14 +83,43 @@ def test_shrunk_equals_gated(family, kinds):
     assert np.abs(expected - before).max() > 1e-3
     kept = gates.fold(model)
     assert sorted(dict(model.named_parameters())) == sorted(names)
-    assert {len(units) for units in kept["head"]} != {4}
-    assert len(kept["head"][0]) == 1
+    assert len(kept[heads][0]) == 1
     np.testing.assert_allclose(outputs(model), expected, atol=1e-6)
     smaller = shrink(model, kept)
     assert sum(p.numel() for p in smaller.parameters()) < sum(p.numel() for p in model.parameters())
     np.testing.assert_allclose(outputs(smaller), expected, atol=1e-5)
-    if kinds == ("head",):
+    if number == 1:
         assert kept["neuron"] == [list(range(group.count)) for group in groups_of(model) if group.kind == "neuron"]
+
+
+@pytest.mark.parametrize(
+    ("family", "kinds"),
+    [
+        ("bert", ("attention", "ffn")),
+        ("xlnet", ("ffn",)),
+        ("gpt2", ("attention", "head")),
+        ("llama", ("ffn", "kv_group")),
+    ],
+)
+def test_sublayers_with_shut_gates_go(family, kinds):
+    model = build(family)
+    before = sum(p.numel() for p in model.parameters())
+    gates = gated(model, kinds)
+    whole = [number for number, group in enumerate(gates.gated) if group.kind == kinds[0]]
+    for number, alpha in zip(whole, (-9.0, -0.5, 9.0), strict=True):
+        gates.gates[number].log_alpha.data.fill_(alpha)
+    expected = outputs(model)
+    kept = gates.fold(model)
+    assert kept[kinds[0]] == [[], [0], [0]]
+    smaller = shrink(model, kept)
+    np.testing.assert_allclose(outputs(smaller), expected, atol=1e-5)
+    assert before - sum(p.numel() for p in smaller.parameters()) == gates.sizes[whole[0]]
+
+
+@pytest.mark.parametrize(("family", "kind"), [("llama", "head"), ("bert", "layer"), ("bert", "width")])
+def test_refuses_units_that_cannot_have_gates(family, kind):
+    with pytest.raises(UserError, match=f"gates: {kind} given, this model can have gates on attention, ffn, "):
+        gated(build(family), ("neuron", kind))
 
 
 def open_share(tmp_path, name, pressure, family="bert", **settings):
@@ -98,7 +129,7 @@ def open_share(tmp_path, name, pressure, family="bert", **settings):
     kept = gates.fold(model)
     sizes = {g.kind: sum(dict(model.named_parameters())[c.tensor].numel() for c in g.cuts) for g in groups_of(model)}
     counts = {(g.kind, g.layer): g.count for g in groups_of(model)}
-    weighed = sum(sizes[k] * len(u) / counts[k, i] for k, layers in kept.items() for i, u in enumerate(layers))
+    weighed = sum(sizes[k] * len(kept[k][i]) / count for (k, i), count in counts.items())
     return weighed / sum(sizes[k] for k, _ in counts), curve, kept
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from course import KINDS, groups_of, run
+from course import KINDS, groups_of, kinds_of, run, sliced
 from tiny import build
 
 from tasks.core.errors import UserError
@@ -16,30 +16,30 @@ def attached(extra, model):
     return extra
 
 
-def naive_units(model):
+def naive_units(model, kinds=KINDS):
     """The weights of every unit as one float64 vector, cut out of each tensor entry by entry."""
     parameters = {name: p.detach().double().numpy() for name, p in model.named_parameters()}
-    for group in groups_of(model):
+    for group in groups_of(model, kinds):
         for unit in range(group.count):
-            pieces = [
-                np.take(parameters[cut.tensor], range(unit * cut.block, (unit + 1) * cut.block), axis=cut.axis).ravel()
-                for cut in group.cuts
-            ]
-            yield group, unit, np.concatenate(pieces)
+            pieces = [piece for cut in group.cuts for piece in sliced(parameters[cut.tensor], cut, unit)]
+            yield group, unit, np.concatenate([piece.ravel() for piece in pieces])
 
 
-@pytest.mark.parametrize("family", ["bert", "distilbert", "xlnet"])
+@pytest.mark.parametrize("family", ["bert", "distilbert", "xlnet", "gpt2", "llama"])
 def test_penalties_equal_their_formulas(family):
-    model = build(family)
-    lasso = 0.7 * sum(np.sqrt(len(w)) * np.sqrt((w**2).sum()) for _, _, w in naive_units(model))
-    assert attached(GroupLasso(0.7, KINDS), model).penalty().item() == pytest.approx(lasso, rel=1e-5)
-    heads = 0.7 * sum(np.sqrt(len(w)) * np.linalg.norm(w) for g, _, w in naive_units(model) if g.kind == "head")
-    assert attached(GroupLasso(0.7, ("head",)), model).penalty().item() == pytest.approx(heads, rel=1e-5)
-    names = {cut.tensor for group in groups_of(model) for cut in group.cuts}
+    model, kinds = build(family), kinds_of(family)
+    lasso = 0.7 * sum(np.sqrt(len(w)) * np.sqrt((w**2).sum()) for _, _, w in naive_units(model, kinds))
+    assert attached(GroupLasso(0.7, kinds), model).penalty().item() == pytest.approx(lasso, rel=1e-5)
+    for kind in ("head", "attention", "width"):
+        if kind != "attention" or family != "xlnet":
+            one = 0.7 * sum(np.sqrt(len(w)) * np.linalg.norm(w) for _, _, w in naive_units(model, (kind,)))
+            assert one > 0
+            assert attached(GroupLasso(0.7, (kind,)), model).penalty().item() == pytest.approx(one, rel=1e-5)
+    names = {cut.tensor for group in groups_of(model, kinds) for cut in group.cuts}
     matrices = [p.detach().double() for n, p in model.named_parameters() if n in names and p.ndim > 1]
     l1, l2 = sum(w.abs().sum().item() for w in matrices), sum((w**2).sum().item() for w in matrices)
-    assert attached(L1(0.3, KINDS), model).penalty().item() == pytest.approx(0.3 * l1, rel=1e-5)
-    assert attached(L2(0.3, KINDS), model).penalty().item() == pytest.approx(0.3 * l2, rel=1e-5)
+    assert attached(L1(0.3, kinds), model).penalty().item() == pytest.approx(0.3 * l1, rel=1e-5)
+    assert attached(L2(0.3, kinds), model).penalty().item() == pytest.approx(0.3 * l2, rel=1e-5)
 
 
 def test_group_lasso_has_its_gradient_and_none_at_zero():
@@ -92,5 +92,5 @@ def test_other_weights_are_not_penalised():
 
 
 def test_refuses_kinds_that_the_model_has_not():
-    with pytest.raises(UserError, match="expert given, this model has head, neuron"):
+    with pytest.raises(UserError, match="expert given, this model has attention, ffn, head, layer, neuron, width;"):
         attached(L1(1.0, ("head", "expert")), build("bert"))

@@ -3,33 +3,38 @@
 import numpy as np
 import pytest
 import torch
-from course import groups_of, prune_randomly, weights
+from course import prune_randomly, weights
 from tiny import build, uneven
 
 from tasks.core.errors import UserError
+from tasks.families import family_of
 from tasks.modeling.shrink import mask as masked_model
 from tasks.training.reinit import kept_entries, reinitialize, rewind
 
 
-@pytest.fixture(params=["bert", "distilbert", "xlnet"])
+def all_groups(model):
+    return family_of(model.config.model_type).groups(model)
+
+
+@pytest.fixture(params=["bert", "distilbert", "xlnet", "gpt2", "llama"])
 def source(request):
     return build(request.param)
 
 
 def test_entries_of_units_are_those_that_masking_zeroes(source):
     kept = uneven(source)
-    masks = kept_entries(groups_of(source), dict(source.named_parameters()), kept)
+    masks = kept_entries(all_groups(source), dict(source.named_parameters()), kept)
     zeroed = weights(masked_model(source, kept))
-    assert masks.keys() == {cut.tensor for group in groups_of(source) for cut in group.cuts}
+    assert masks.keys() == {cut.tensor for group in all_groups(source) for cut in group.cuts}
     for name, mask in masks.items():
         torch.testing.assert_close(mask, zeroed[name] != 0)
-    heads = kept_entries(groups_of(source), dict(source.named_parameters()), {"head": kept["head"]})
+    heads = kept_entries(all_groups(source), dict(source.named_parameters()), {"head": kept["head"]})
     assert heads.keys() < masks.keys()
 
 
 @pytest.mark.parametrize("how", ["random", "adaptive"])
 def test_draws_what_was_not_kept(source, how):
-    kept = kept_entries(groups_of(source), dict(source.named_parameters()), uneven(source))
+    kept = kept_entries(all_groups(source), dict(source.named_parameters()), uneven(source))
     before = weights(source)
     again = reinitialize(source, kept, how, seed=0)
     after = weights(again)

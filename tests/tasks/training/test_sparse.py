@@ -5,19 +5,19 @@ import math
 import numpy as np
 import pytest
 import torch
-from course import KINDS, groups_of, prune_randomly, run, weights
+from course import KINDS, groups_of, kinds_of, prune_randomly, run, weights
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import build
 
 from tasks.core.errors import UserError
 from tasks.training.extra import Extra
-from tasks.training.sparse import FixedZeros, Gradual, Regrowth, cubic, smallest
+from tasks.training.sparse import FixedZeros, Gradual, Regrowth, smallest
 
 
-def two_of_four(model):
+def two_of_four(model, kinds):
     masks = {}
-    for group in groups_of(model):
+    for group in groups_of(model, kinds):
         for cut in group.cuts:
             weight = dict(model.named_parameters())[cut.tensor]
             if weight.ndim > 1:
@@ -28,20 +28,20 @@ def two_of_four(model):
     return masks
 
 
-@pytest.mark.parametrize("family", ["bert", "xlnet"])
-@pytest.mark.parametrize("prune", [two_of_four, lambda model: prune_randomly(model, 0.4)])
+@pytest.mark.parametrize("family", ["bert", "xlnet", "gpt2", "llama"])
+@pytest.mark.parametrize("prune", [two_of_four, lambda model, kinds: prune_randomly(model, 0.4, kinds)])
 def test_zeros_stay_and_the_rest_learns(tmp_path, family, prune):
-    model = build(family)
-    masks = prune(model)
+    model, kinds = build(family), kinds_of(family)
+    masks = prune(model, kinds)
     before = weights(model)
-    run(tmp_path / "a", [FixedZeros(KINDS)], model=model)
+    run(tmp_path / "a", [FixedZeros(kinds)], model=model)
     for name, mask in masks.items():
         after = weights(model)[name]
         assert (after[~mask] == 0).all()
         if "seg_embed" not in name and "r_s_bias" not in name:  # the rows have no segments
             assert (after[mask] != before[name][mask]).float().mean() > 0.9, name
     unmasked = build(family)
-    prune(unmasked)
+    prune(unmasked, kinds)
     run(tmp_path / "b", model=unmasked)
     assert any((weights(unmasked)[name][~mask] != 0).any() for name, mask in masks.items())
 
@@ -145,10 +145,6 @@ def test_smallest_takes_exactly_so_many(values, data):
     count = data.draw(st.integers(0, len(values)))
     mask = smallest(torch.tensor(values, dtype=torch.float32), count)
     assert set(mask.nonzero().flatten().tolist()) == set(np.argsort(values, kind="stable")[:count].tolist())
-
-
-def test_cubic():
-    assert [cubic(p, 0.1, 0.9) for p in (0.0, 0.5, 1.0)] == pytest.approx([0.1, 0.8, 0.9])
 
 
 def test_refuses_what_cannot_be():
