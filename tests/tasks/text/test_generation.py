@@ -71,7 +71,7 @@ def test_loss_is_the_mean_over_the_scored_tokens_of_each_row_padded_or_not(model
 @pytest.mark.parametrize("temperature", [1.0, 2.5])
 def test_distillation_asks_the_teacher_about_every_scored_token(model, split, temperature):
     teacher, rows, alpha = build("llama", seed=1), np.array([3, 1, 2]), 0.3
-    told = asked(teacher, split, torch.device("cpu"), bf16=False)
+    told = asked(teacher, split, bf16=False)
     batch = {name: torch.from_numpy(array) for name, array in split.batch(rows).items()}
     found = distillation(TASK, split, told, temperature, alpha)(model(**batch), rows)
 
