@@ -7,7 +7,15 @@ from tasks.training.train import Course, train
 
 
 def finetune(
-    cut: Path, prepared: Path, teacher: Path, settings: Recovery, metric: str, seed: int, scratch: Path, out: Path
+    cut: Path,
+    dense: Path,
+    prepared: Path,
+    teacher: Path,
+    settings: Recovery,
+    metric: str,
+    seed: int,
+    scratch: Path,
+    out: Path,
 ) -> None:
-    """Trains the pruned checkpoint in `cut` on the true labels and the teacher's logits; see `Course`."""
-    train(Course(cut, prepared, teacher, settings, metric, seed, scratch, out))
+    """Trains the pruned checkpoint in `cut` on the true labels and what the dense model says; see `Course`."""
+    train(Course(cut, prepared, teacher, settings, metric, seed, scratch, out, dense))

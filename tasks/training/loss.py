@@ -30,8 +30,16 @@ def distillation(task: TaskType, train: Split, teacher: Tensor, temperature: flo
         alpha: weight of what is right; 1 is plain training.
     """
 
+    if alpha == 1:
+        return supervised(task, train)
+
     def objective(outputs: ModelOutput, rows: NDArray[np.int64]) -> Tensor:
         hard = task.loss(outputs, train, rows)
         return alpha * hard + (1 - alpha) * task.soft_loss(outputs, teacher, train, rows, temperature)
 
     return objective
+
+
+def joint(first: Objective, second: Objective) -> Objective:
+    """The sum of two."""
+    return lambda outputs, rows: first(outputs, rows) + second(outputs, rows)
