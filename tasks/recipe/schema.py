@@ -132,8 +132,9 @@ class Recovery(Training):
     @field_validator("layer_map", mode="wrap")
     @classmethod
     def _maps(cls, given: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        pairs = isinstance(given, list) and all(isinstance(pair, list) for pair in given)
         try:
-            return handler(given)
+            return handler(tuple(map(tuple, given)) if pairs else given)
         except ValidationError:
             raise ValueError(
                 f"{given!r}; must be one of uniform, last, learned, or pairs of layers such as [[0, 1], [1, 3]]"

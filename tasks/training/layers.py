@@ -56,7 +56,8 @@ def attention_loss(student: Tensor, teacher: Tensor, live: Tensor) -> Tensor:
         live: 1 for a token, 0 for what fills the row, shape (rows, length).
     """
     student = student / student.sum(-1, keepdim=True).clamp(min=FLOOR)
-    each = (torch.xlogy(teacher, teacher) - teacher * student.clamp(min=FLOOR).log()).sum(-1)
+    least = torch.finfo(teacher.dtype).tiny  # 0 log 0 is 0, and so is its gradient
+    each = (teacher * (teacher.clamp(min=least).log() - student.clamp(min=FLOOR).log())).sum(-1)
     return (each * live).sum(1) / live.sum(1)
 
 

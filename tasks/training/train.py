@@ -74,7 +74,7 @@ def _work(course: Course) -> None:
             "curve": history.curve,
             "validation": history.validation,
             "best_epoch": history.validation[history.best()]["epoch"],
-            **history.extras,
+            **history.extras,  # nothing but the curve of a learned layer map
         },
     )
 

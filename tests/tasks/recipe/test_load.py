@@ -106,10 +106,10 @@ def test_dvc_watches_what_the_student_starts_from() -> None:
 def test_layer_maps() -> None:
     assert resolve(None, ["finetune.layer_map=[[0, 1], [2, 5]]"]).finetune.layer_map == ((0, 1), (2, 5))
     for wrong in ("foo", "[[0]]", "[[0, -1]]", "3", "[]", "[0, 1]", "[[0, true]]"):
-        (line,) = mistakes(f"distill.layer_map={wrong}")
+        _, line = mistakes(f"distill.layer_map={wrong}")
         assert line.startswith("distill.layer_map: ")
         assert line.endswith("must be one of uniform, last, learned, or pairs of layers such as [[0, 1], [1, 3]]")
-    (line,) = mistakes("distill.layers=[2, 0]")
+    _, line = mistakes("distill.layers=[2, 0]")
     assert line == "distill.layers: [2, 0]; must ascend, each layer once, such as [0, 2]"
 
 
