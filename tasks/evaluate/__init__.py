@@ -39,8 +39,8 @@ def evaluate_round(
     """Holds a round's model against the budget on validation; writes `verdict.json`, and `times.json` to `times`.
 
     Speed is that of the model as it would be delivered against dense PyTorch fp32: dynamic int8 in ONNX Runtime, or a
-    causal model in PyTorch, in texts scored, not generated. It is measured only if the budget asks for it and all else that it
-    asks for is met: a clock decides nothing needlessly.
+    causal model in PyTorch, in texts scored, not generated. It is measured only if the budget asks for it and all else
+    that it asks for is met: a clock decides nothing needlessly.
     """
     split = read_split(prepared, "validation")
     candidate, reference = load(model), load(dense)

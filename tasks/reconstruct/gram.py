@@ -56,8 +56,9 @@ class Gram:
     def add(self, x: Tensor, dense: Tensor | None = None) -> None:
         """Adds a batch `x` (..., features), of any float type, and the same tokens in the dense model.
 
-        Leave out padding first (`x[attention_mask.bool()]`): it is no token. Products of 4096 rows are taken
-        in the type of `x` and added up in float64. Time: O(tokens f^2). Raises ValueError where the two streams do not belong together.
+        Leave out padding first (`x[attention_mask.bool()]`): it is no token. Products of 4096 rows are taken in the
+        type of `x` and added up in float64. Time: O(tokens f^2). Raises ValueError where the two streams do not belong
+        together.
         """
         x = x.detach().reshape(-1, self.matrix.shape[0])
         if (dense is None) != (self.dense is None):
