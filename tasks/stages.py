@@ -135,15 +135,18 @@ def evaluate(job: Job) -> None:
 
 
 def distill(job: Job) -> None:
-    """A shallower student of the dense model."""
+    """A student of the dense model."""
     from tasks.distill import distill as work
+    from tasks.sources import cache_dir, fetch
 
     recipe, out = job.recipe, job.out("models/student")
     if not recipe.distill.enabled:
         pass_through(out, "distill.enabled is false")
         return
+    source = recipe.distill.source
     work(
         job.dep("models/dense"),
+        fetch(source, cache_dir(), job.root, "model") if source else None,
         job.dep("data/prepared"),
         job.dep("data/teacher"),
         recipe.distill,

@@ -7,8 +7,15 @@ from tasks.training.train import Course, train
 
 
 def finetune(
-    cut: Path, dense: Path, prepared: Path, teacher: Path, settings: Recovery, metric: str, seed: int, scratch: Path,
+    cut: Path,
+    dense: Path,
+    prepared: Path,
+    teacher: Path,
+    settings: Recovery,
+    metric: str,
+    seed: int,
+    scratch: Path,
     out: Path,
-) -> None:  # fmt: skip
-    """Trains the pruned checkpoint in `cut` on what is right and what the teacher says; see `Course`."""
+) -> None:
+    """Trains the pruned checkpoint in `cut` on the true labels and what the dense model says; see `Course`."""
     train(Course(cut, prepared, teacher, dense, settings, metric, seed, scratch, out))

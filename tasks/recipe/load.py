@@ -82,6 +82,7 @@ def dag(recipe: Recipe) -> dict[str, Any]:
     return {
         "data": _local(recipe.data.source),
         "model": _local(recipe.model.source),
+        "student": _local(recipe.distill.source) if recipe.distill.source else "tasks/sources",
         "rounds": rounds,
         "evaluate": evaluations,
         "quantize": {name: quantizable[name] for name in recipe.quantize.models},

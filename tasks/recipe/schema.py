@@ -1,8 +1,17 @@
 """What a recipe may say. No defaults here: they stand, one commented line each, in `params/default.yaml`."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticKnownError
 
 from tasks.recipe.cubic import cubic
@@ -13,6 +22,10 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 KindName = Literal["head", "kv_group", "neuron", "attention", "ffn", "layer", "width", "weight"]
 CostName = Literal["parameters", "flops"]
+Layer = Annotated[int, Field(ge=0)]
+LayerMap = Literal["uniform", "last", "learned"] | Annotated[tuple[tuple[Layer, Layer], ...], Field(min_length=1)]
+"""Which layer of a student learns from which of its teacher; or pairs (of the student, of the teacher)."""
+
 
 METRICS: dict[str, tuple[str, ...]] = {
     "classification": ("accuracy", "macro_f1", "matthews"),
@@ -118,11 +131,33 @@ class Recovery(Training):
 
     temperature: Positive
     alpha: Annotated[float, Field(ge=0, le=1)]
+    hidden: Annotated[float, Field(ge=0)]
+    attention: Annotated[float, Field(ge=0)]
+    layer_map: LayerMap
+
+    @field_validator("layer_map", mode="wrap")
+    @classmethod
+    def _maps(cls, given: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        pairs = isinstance(given, list) and all(isinstance(pair, list) for pair in given)
+        try:
+            return handler(tuple(map(tuple, given)) if pairs else given)
+        except ValidationError:
+            raise ValueError(
+                f"{given!r}; must be one of uniform, last, learned, or pairs of layers such as [[0, 1], [1, 3]]"
+            ) from None
 
 
 class Distill(Recovery):
     enabled: bool
-    layers: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None
+    source: Annotated[str, Field(min_length=1)] | None
+    layers: Annotated[tuple[Layer, ...], Field(min_length=1)] | None
+
+    @field_validator("layers")
+    @classmethod
+    def _ascend(cls, layers: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if layers is not None and list(layers) != sorted(set(layers)):
+            raise ValueError(f"{list(layers)}; must ascend, each layer once, such as {sorted(set(layers))}")
+        return layers
 
 
 class Score(Section):

@@ -56,8 +56,9 @@ class Gram:
     def add(self, x: Tensor, dense: Tensor | None = None) -> None:
         """Adds a batch `x` (..., features), of any float type, and the same tokens in the dense model.
 
-        Leave out padding first (`x[attention_mask.bool()]`): it is no token. Products are taken in float64, 4096 rows
-        at a time. Time: O(tokens f^2). Raises ValueError where the two streams do not belong together.
+        Leave out padding first (`x[attention_mask.bool()]`): it is no token. Products of 4096 rows are taken in the
+        type of `x` and added up in float64. Time: O(tokens f^2). Raises ValueError where the two streams do not belong
+        together.
         """
         x = x.detach().reshape(-1, self.matrix.shape[0])
         if (dense is None) != (self.dense is None):
@@ -66,14 +67,14 @@ class Gram:
         if other is not None and len(other) != len(x):
             raise ValueError(f"{len(x)} tokens of the pruned model against {len(other)} of the dense one")
         for start in range(0, len(x), ROWS):
-            rows = x[start : start + ROWS].to(self.matrix)
-            self.matrix.addmm_(rows.T, rows)
-            self.total += rows.sum(0)
+            rows = x[start : start + ROWS].to(self.matrix.device)
+            self.matrix += rows.T @ rows
+            self.total += rows.double().sum(0)
             if other is not None and self.cross is not None and self.dense is not None and self.dense_total is not None:
-                dense_rows = other[start : start + ROWS].to(self.matrix)
-                self.cross.addmm_(dense_rows.T, rows)
-                self.dense.addmm_(dense_rows.T, dense_rows)
-                self.dense_total += dense_rows.sum(0)
+                dense_rows = other[start : start + ROWS].to(self.matrix.device)
+                self.cross += dense_rows.T @ rows
+                self.dense += dense_rows.T @ dense_rows
+                self.dense_total += dense_rows.double().sum(0)
         self.tokens += len(x)
 
     def centred(self) -> "Gram":

@@ -36,6 +36,9 @@ def distillation(task: TaskType, train: Split, teacher: Teacher, temperature: fl
         alpha: weight of what is right; 1 is plain training.
     """
 
+    if alpha == 1:
+        return supervised(task, train)
+
     def objective(outputs: ModelOutput, rows: NDArray[np.int64]) -> Tensor:
         hard = task.loss(outputs, train, rows)
         return alpha * hard + (1 - alpha) * task.soft_loss(outputs, teacher(rows), train, rows, temperature)
@@ -67,3 +70,8 @@ def asked(model: PreTrainedModel, train: Split, *, bf16: bool) -> Teacher:
         return logits
 
     return teacher
+
+
+def joint(first: Objective, second: Objective) -> Objective:
+    """The sum of two."""
+    return lambda outputs, rows: first(outputs, rows) + second(outputs, rows)

@@ -10,12 +10,13 @@ from safetensors.torch import load_file
 from tasks.core.files import write_json
 from tasks.modeling.checkpoint import load, save
 from tasks.modeling.inference import forward, logits
-from tasks.recipe.schema import Recovery, Training
-from tasks.text.data import read_split
+from tasks.recipe.schema import Distill, Recovery, Training
+from tasks.text.data import Split, read_split
 from tasks.text.registry import read_task
 from tasks.training.launch import launch
+from tasks.training.layers import LayerDistillation
 from tasks.training.loop import fit, mixed_precision
-from tasks.training.loss import asked, cached, distillation, supervised
+from tasks.training.loss import asked, cached, distillation, joint, supervised
 
 TEACHER = "logits.safetensors"
 
@@ -30,7 +31,7 @@ class Course:
     teacher: Path | None
     """Directory with the teacher's outputs of the training rows (`train`), or no teacher."""
     dense: Path | None
-    """The teacher's checkpoint, which is asked itself where the task is causal."""
+    """The teacher's checkpoint, for what is learned from its layers and, where the task is causal, from its outputs."""
     settings: Training
     metric: str
     seed: int
@@ -55,7 +56,15 @@ def _work(course: Course) -> None:
         else:
             teacher = cached(load_file(course.teacher / TEACHER)["train"])
         objective = distillation(task, rows, teacher, settings.temperature, settings.alpha)
-    history = fit(model, rows, validation, settings, objective, task, course.metric, course.seed, course.scratch)
+    inside = []
+    if course.dense and isinstance(settings, Recovery) and (settings.hidden or settings.attention):
+        inside = [_layers(course.dense, rows, settings, course.seed)]
+        objective = joint(objective, inside[0].losses)
+    history = fit(
+        model, rows, validation, settings, objective, task, course.metric, course.seed, course.scratch, inside
+    )
+    for extra in inside:
+        extra.release(model)
     if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
         return
     if task.tunes:
@@ -69,5 +78,19 @@ def _work(course: Course) -> None:
             "curve": history.curve,
             "validation": history.validation,
             "best_epoch": history.validation[history.best()]["epoch"],
+            **history.extras,  # nothing but the curve of a learned layer map
         },
+    )
+
+
+def _layers(dense: Path, rows: Split, settings: Recovery, seed: int) -> LayerDistillation:
+    return LayerDistillation(
+        load(dense),
+        rows,
+        hidden=settings.hidden,
+        attention=settings.attention,
+        layer_map=settings.layer_map,
+        pruned=not isinstance(settings, Distill),
+        bf16=mixed_precision(settings.precision) == "bf16",
+        seed=seed,
     )

@@ -71,6 +71,15 @@ def test_a_changed_param_runs_what_depends_on_it_and_changing_back_runs_nothing(
     assert hashes(workspace) == before
 
 
+def test_another_recovery_takes_the_teacher_as_it_is(workspace: Path) -> None:
+    before = hashes(workspace)
+    assert pipeline(workspace, "finetune.hidden=0.5", "finetune.alpha=0.2")
+    assert not {"prepare", "train", "score@r1", "prune@r1", "distill"} & set(calls(workspace))
+    after = hashes(workspace)
+    assert after["models/rounds/r1"] != before["models/rounds/r1"]
+    assert after["data/teacher"] == before["data/teacher"]
+
+
 def test_a_forced_stage_runs_and_only_what_its_outs_change_follows(workspace: Path) -> None:
     assert pipeline(workspace, force=("distill",))
     assert calls(workspace) == ["distill"]

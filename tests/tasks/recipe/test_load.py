@@ -84,6 +84,7 @@ def test_dag_follows_the_recipe() -> None:
     assert dag(recipe) == {
         "data": "a/b.csv",
         "model": "tasks/sources",
+        "student": "tasks/sources",
         "rounds": {
             "r1": {"model": "models/dense", "after": "data/teacher", "head": 0.3, "neuron": 0.3},
             "r2": {"model": "models/rounds/r1", "after": "data/rounds/r1", "head": 0.5, "neuron": 0.6},
@@ -95,6 +96,21 @@ def test_dag_follows_the_recipe() -> None:
         },
         "quantize": {"pruned": {"models": "models/rounds", "reads": "data/rounds"}},
     }
+
+
+def test_dvc_watches_what_the_student_starts_from() -> None:
+    assert dag(resolve(None, ["distill.source=models/other"]))["student"] == "models/other"
+    assert dag(resolve(None, ["distill.source=hf://a/b@c"]))["student"] == "tasks/sources"
+
+
+def test_layer_maps() -> None:
+    assert resolve(None, ["finetune.layer_map=[[0, 1], [2, 5]]"]).finetune.layer_map == ((0, 1), (2, 5))
+    for wrong in ("foo", "[[0]]", "[[0, -1]]", "3", "[]", "[0, 1]", "[[0, true]]"):
+        _, line = mistakes(f"distill.layer_map={wrong}")
+        assert line.startswith("distill.layer_map: ")
+        assert line.endswith("must be one of uniform, last, learned, or pairs of layers such as [[0, 1], [1, 3]]")
+    _, line = mistakes("distill.layers=[2, 0]")
+    assert line == "distill.layers: [2, 0]; must ascend, each layer once, such as [0, 2]"
 
 
 def test_only_pruned_kinds_are_in_the_dag() -> None:

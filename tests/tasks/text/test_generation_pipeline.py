@@ -77,7 +77,7 @@ def finished(request, tmp_path_factory):
     score_units(dense, prepared, recipe.score, False, 0, out["scores"])
     prune(dense, dense, out["scores"], prepared, 0, recipe.score.criterion, recipe.prune, 0, out["cut"])
     finetune(out["cut"], dense, prepared, teacher, recipe.finetune, metric, 0, root / "s2", out["r1"])
-    distill(dense, prepared, teacher, recipe.distill, metric, 0, root / "s3", out["student"])
+    distill(dense, None, prepared, teacher, recipe.distill, metric, 0, root / "s3", out["student"])
     evaluate_round(
         "r1", out["r1"], dense, teacher, prepared, recipe.budget, recipe.evaluate, metric, out["round"],
         out["round_times"],
