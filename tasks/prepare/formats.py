@@ -138,7 +138,7 @@ def _documents(file: File) -> Table:
     texts: list[str] = []
     numbers: list[int] = []
     open_one = False
-    for number, line in enumerate(file.text().splitlines(), 1):
+    for number, line in enumerate(file.text().replace("\r\n", "\n").split("\n"), 1):
         if line.strip() and open_one and file.data.unit == "paragraph":
             texts[-1] += f"\n{line}"
         elif line.strip():

@@ -47,7 +47,8 @@ class Generation(TaskType):
     """`Split.labels` holds the first token of each row that is scored, shape (rows,): those before it are context.
 
     Rows are blocks of a stream of documents, or windows of one document (`Split.documents`); examples are documents,
-    or rows where there are none. Outputs are `token_losses`, shape (rows, length).
+    or rows where there are none. Outputs are `token_losses`, shape (rows, length). Losses are computed row by row: in
+    float32, over a whole batch and vocabulary, each step of theirs would take as much memory as the logits again.
     """
 
     head: ClassVar[Head] = Head("AutoModelForCausalLM", ("logits",), token_losses)
@@ -86,19 +87,18 @@ class Generation(TaskType):
     def loss(self, outputs: ModelOutput, split: Split, rows: Rows) -> Tensor:
         """Mean over the scored tokens of a row of -log p, in nats."""
         targets, counts = _targets(split, rows, outputs.logits.device)
-        losses = F.cross_entropy(outputs.logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
-        return losses.view_as(targets).sum(-1) / counts
+        rows_of = zip(outputs.logits, targets, strict=True)
+        return torch.stack([F.cross_entropy(z.float(), true, reduction="sum") for z, true in rows_of]) / counts
 
     def soft_loss(self, outputs: ModelOutput, teacher: Tensor, split: Split, rows: Rows, temperature: float) -> Tensor:
         """Mean over the scored tokens of a row, over the distribution of the vocabulary."""
         targets, counts = _targets(split, rows, outputs.logits.device)
-        scored = targets != IGNORED
-        target = F.log_softmax(teacher[scored].float() / temperature, dim=-1)
-        student = F.log_softmax(outputs.logits[scored].float() / temperature, dim=-1)
-        divergence = F.kl_div(student, target, reduction="none", log_target=True).sum(-1)
-        per_row = torch.zeros(len(targets), device=divergence.device)
-        per_row = per_row.index_add(0, scored.nonzero()[:, 0], divergence)
-        return temperature**2 * per_row / counts
+        found = []
+        for mine, its, true in zip(outputs.logits, teacher, targets, strict=True):
+            target = F.log_softmax(its[true != IGNORED].float() / temperature, dim=-1)
+            student = F.log_softmax(mine[true != IGNORED].float() / temperature, dim=-1)
+            found.append(F.kl_div(student, target, reduction="sum", log_target=True))
+        return temperature**2 * torch.stack(found) / counts
 
     def predict(self, outputs: Outputs, split: Split, config: Mapping[str, Any]) -> NDArray[np.float64]:  # noqa: ARG002
         """-log p of each example in nats, the sum over its scored tokens."""

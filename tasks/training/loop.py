@@ -175,7 +175,7 @@ def _end_epoch(
     head = head_of(type(model))
     found = []
     with torch.inference_mode(), accelerator.autocast():
-        for chosen in mine.by_length(2 * settings.batch_size):
+        for chosen in mine.by_length(max(1, 2 * settings.batch_size // settings.accumulate)):
             batch = {k: torch.from_numpy(v).to(accelerator.device) for k, v in mine.batch(chosen).items()}
             outputs = model(**batch)
             values = head.kept(outputs, batch)

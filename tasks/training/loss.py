@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
+from tasks.modeling.inference import device
 from tasks.text.data import Split
 from tasks.text.task import TaskType
 
@@ -50,20 +51,21 @@ def cached(outputs: Tensor) -> Teacher:
     return lambda rows: outputs[torch.from_numpy(rows)]
 
 
-def asked(model: PreTrainedModel, train: Split, device: torch.device, *, bf16: bool) -> Teacher:
+def asked(model: PreTrainedModel, train: Split, *, bf16: bool) -> Teacher:
     """A teacher that computes its logits, shape (rows, length, vocabulary), anew in every step.
 
     Args:
-        model: goes to the device, is put into eval mode and learns nothing.
+        model: is put into eval mode and learns nothing; goes to the device that the process trains on.
         train: the training rows.
-        device: where the student is.
         bf16: as the student computes.
     """
-    model.to(device).eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
 
     def teacher(rows: NDArray[np.int64]) -> Tensor:
-        batch = {name: torch.from_numpy(array).to(device) for name, array in train.batch(rows).items()}
-        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        place = device()  # only known once the processes have divided the GPUs
+        model.to(place)
+        batch = {name: torch.from_numpy(array).to(place) for name, array in train.batch(rows).items()}
+        with torch.no_grad(), torch.autocast(place.type, torch.bfloat16, enabled=bf16):
             logits: Tensor = model(**batch).logits
         return logits
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from tasks.core.files import write_json
 from tasks.modeling.checkpoint import load, save
-from tasks.modeling.inference import device, forward, logits
+from tasks.modeling.inference import forward, logits
 from tasks.recipe.schema import Distill, Recovery, Training
 from tasks.text.data import Split, read_split
 from tasks.text.registry import read_task
@@ -52,7 +52,7 @@ def _work(course: Course) -> None:
     if course.teacher and course.dense and isinstance(settings, Recovery) and (settings.alpha < 1 or not task.causal):
         if task.causal:
             bf16 = mixed_precision(settings.precision) == "bf16"
-            teacher = asked(load(course.dense), rows, device(), bf16=bf16)
+            teacher = asked(load(course.dense), rows, bf16=bf16)
         else:
             teacher = cached(load_file(course.teacher / TEACHER)["train"])
         objective = distillation(task, rows, teacher, settings.temperature, settings.alpha)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from tasks.core.errors import UserError
 from tasks.core.files import read_json
 from tasks.distill import distill
 from tasks.evaluate import Entry, evaluate_models, evaluate_round
@@ -76,7 +77,7 @@ def finished(request, tmp_path_factory):
     score_units(dense, prepared, recipe.score, False, 0, out["scores"])
     prune(dense, dense, out["scores"], prepared, 0, recipe.score.criterion, recipe.prune, 0, out["cut"])
     finetune(out["cut"], dense, prepared, teacher, recipe.finetune, metric, 0, root / "s2", out["r1"])
-    distill(dense, prepared, teacher, recipe.distill, metric, 0, root / "s3", out["student"])
+    distill(dense, None, prepared, teacher, recipe.distill, metric, 0, root / "s3", out["student"])
     evaluate_round(
         "r1", out["r1"], dense, teacher, prepared, recipe.budget, recipe.evaluate, metric, out["round"],
         out["round_times"],
@@ -149,3 +150,36 @@ def test_models_continue_the_same_prompts_and_transformers_alone_continues_them_
             assert tokenizer.decode(made, skip_special_tokens=True) == text
     greedy, sampled = (samples["models"]["dense"][way]["texts"] for way in ("greedy", "sampled"))
     assert greedy != sampled
+
+
+def prepare_with(root, *settings, **special):
+    """Prepares the text with a tokenizer whose special tokens are `special`."""
+    (root / "text.txt").write_text(TEXT)
+    train_tokenizer([TEXT], 300, root / "model")
+    tokenizer = AutoTokenizer.from_pretrained(root / "model")
+    for name, token in special.items():
+        setattr(tokenizer, name, token)
+    tokenizer.save_pretrained(root / "model")
+    (root / "model/config.json").write_text('{"model_type": "gpt2", "vocab_size": 300, "n_positions": 64}')
+    recipe = resolve(None, [*SETTINGS, *settings])
+    (root / "out").mkdir()
+    prepare(recipe.data, recipe.task, recipe.model, 0, root, root / "out")
+    return read_json(root / "out/data.json")
+
+
+def test_a_tokenizer_without_padding_pads_with_its_end_of_text(tmp_path):
+    facts = prepare_with(tmp_path, pad_token=None)
+    assert facts["pad_token_id"] == AutoTokenizer.from_pretrained(tmp_path / "out/tokenizer").eos_token_id
+    rows = {name: split["windows"] for name, split in facts["splits"].items()}
+    assert rows == {name: len(read_split(tmp_path / "out", name)) for name in rows}
+    assert not any(split["truncated"] for split in facts["splits"].values())
+
+
+def test_a_tokenizer_without_end_of_text_is_refused(tmp_path):
+    with pytest.raises(UserError, match="no end-of-text token; set eos_token"):
+        prepare_with(tmp_path, eos_token=None)
+
+
+def test_windows_longer_than_the_learned_positions_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"task.max_length: 80; this model takes 1 to 64 tokens"):
+        prepare_with(tmp_path, "task.max_length=80")
