@@ -42,10 +42,10 @@ def train_dense(
     train(Course(start, prepared, None, None, settings, metric, seed, scratch, out))
     model, outputs = load(out), {}
     splits = {"train": mixed_precision(settings.precision) == "bf16", "validation": False}
-    size = max(1, min(64, 2 * settings.batch_size // settings.accumulate))
+    rows = max(1, min(64, 2 * settings.batch_size // settings.accumulate))
     for name in ("validation",) if task.causal else splits:
         run = forward(model, bf16=splits[name])
-        outputs[name] = torch.from_numpy(logits(run, read_split(prepared, name), size))
+        outputs[name] = torch.from_numpy(logits(run, read_split(prepared, name), rows))
     save_file(outputs, teacher / TEACHER)
     length = float(read_split(prepared, "train").lengths.mean())
     write_json(teacher / SIZES, size(model, length))
