@@ -69,9 +69,9 @@ def prune(job: Job) -> None:
     recipe = job.recipe
     work(
         job.dep(job.item["model"]),
-        job.dep("models/dense"),
         scores,
         job.dep("data/prepared"),
+        job.dep("data/teacher"),
         int(job.key[1:]) - 1,
         recipe.score.criterion,
         recipe.prune,

@@ -22,7 +22,7 @@ from tasks.evaluate.samples import samples
 from tasks.evaluate.timing import measure, peak_memory
 from tasks.modeling.checkpoint import WEIGHTS, load
 from tasks.modeling.inference import GRAPH, Forward, forward, logits, open_model
-from tasks.modeling.size import flops, parameters
+from tasks.modeling.size import size
 from tasks.quantize import write_graph
 from tasks.quantize.graph import fused_graph
 from tasks.recipe.budget import judge, verdict
@@ -54,8 +54,8 @@ def evaluate_round(
     )
     base, reached = (quality(task.metrics[metric], counted) for counted in (theirs, cells))
     shown = {figure: quality(score, cells) for figure, score in task.figures.items()}
-    sizes = _sizes(candidate, length)
-    shares = {f"{key}_share": sizes[key] / whole for key, whole in _sizes(reference, length).items()}
+    sizes = size(candidate, length)
+    shares = {f"{key}_share": sizes[key] / whole for key, whole in size(reference, length).items()}
     figures = {"quality": reached, "dense_quality": base, "drop": base - reached, **shown, **sizes, **shares}
     measured: dict[str, dict[str, float]] = {}
     checks = judge(budget.model_copy(update={"speedup_b1": None, "speedup_b32": None}), figures)
@@ -126,7 +126,7 @@ def evaluate_models(
     figures = {}
     for name, entry in models.items():
         if entry.checkpoint not in sizes:
-            sizes[entry.checkpoint] = _sizes(load(entry.checkpoint), length)
+            sizes[entry.checkpoint] = size(load(entry.checkpoint), length)
         graph = entry.directory / GRAPH
         reached, lost = bootstrap.quality(cells[name]), bootstrap.drop(cells[dense], cells[name])
         figures[name] = {
@@ -153,7 +153,3 @@ def evaluate_models(
     for name, figure in measured.items():
         figure["peak_memory"] = memory[name]  # type: ignore[assignment]
     write_json(times / "times.json", {"threads": threads, "models": measured})
-
-
-def _sizes(model: PreTrainedModel, length: float) -> dict[str, float]:
-    return {"parameters": parameters(model), "flops": flops(model, length)}

@@ -11,6 +11,15 @@ PER_TOKEN = ("ForCausalLM", "LMHeadModel", "ForQuestionAnswering", "ForQuestionA
 """Ends of the names of models whose head looks at every token."""
 
 
+SIZES = "sizes.json"
+"""What the dense model costs, at the mean length of its training rows."""
+
+
+def size(model: PreTrainedModel, length: float) -> dict[str, float]:
+    """`parameters` and `flops`."""
+    return {"parameters": parameters(model), "flops": flops(model, length)}
+
+
 def parameters(model: PreTrainedModel) -> int:
     """Number of trainable numbers; tied ones count once."""
     return sum(parameter.numel() for parameter in model.parameters())

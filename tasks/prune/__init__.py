@@ -1,6 +1,5 @@
 """Removes the least important units, physically, and writes down which and why."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tasks.core.files import write_json
+from tasks.core.files import read_json, write_json
 from tasks.families import family_of
 from tasks.modeling.checkpoint import load, save
 from tasks.modeling.inference import device
 from tasks.modeling.matrices import matrices
 from tasks.modeling.shrink import chosen as chosen_units
 from tasks.modeling.shrink import dense_counts, shrink
-from tasks.modeling.size import flops, parameters
+from tasks.modeling.size import SIZES, size
 from tasks.prune.costs import unit_costs
 from tasks.prune.curves import Sensitivity
 from tasks.prune.plan import WEIGHT, Plan, plan
@@ -30,23 +29,18 @@ from tasks.text.data import Split, read_split
 from tasks.text.registry import read_task
 from tasks.training.reinit import kept_entries, reinitialize
 
-SIZES: dict[str, Callable[[PreTrainedModel, float], float]] = {
-    "parameters": lambda model, _: parameters(model),
-    "flops": flops,
-}
-
 
 def prune(
-    model: Path, dense: Path, scores: Path, prepared: Path, number: int, criterion: str, settings: Prune, seed: int,
+    model: Path, scores: Path, prepared: Path, teacher: Path, number: int, criterion: str, settings: Prune, seed: int,
     out: Path,
 ) -> None:  # fmt: skip
     """Writes the checkpoint without what round `number` (from 0) removes, and `plan.json`.
 
     Args:
         model: the checkpoint that was scored.
-        dense: the one that shares are counted of.
         scores: out of the score stage.
         prepared: out of the prepare stage; its training rows calibrate what is refitted.
+        teacher: out of the train stage; holds what the dense model costs, of which shares are counted.
         criterion: by which it was scored.
         out: gets the checkpoint and the plan: for each layer and kind the units of the dense model that stay, those
             this round removed, and the score of each of the latter; what was measured, and what each matrix lost.
@@ -66,7 +60,7 @@ def prune(
         goal,
         settings,
         costs,
-        partial(_budget, source, dense, settings, costs, goal.share, length),
+        partial(_budget, source, read_json(teacher / SIZES), settings, costs, goal.share, length),
         lambda units: Sensitivity(source, sample, settings.batch_size, task, damping)(units),
     )
     groups = _removed(source, importance, chosen)
@@ -93,13 +87,12 @@ def prune(
 
 
 def _budget(
-    model: PreTrainedModel, dense: Path, settings: Prune, costs: Any, share: float, length: float, cost: str
+    model: PreTrainedModel, dense: Any, settings: Prune, costs: Any, share: float, length: float, cost: str
 ) -> float:
     """What the groups that are pruned may cost: the dense model's cost less `share`, less what is not pruned."""
-    size = SIZES[cost]
     groups = [g for g in family_of(model.config.model_type).groups(model) if g.kind in settings.kinds]
     prunable = sum(costs[group.name][cost] * group.count for group in groups)
-    return size(load(dense), length) * (1 - share) - (size(model, length) - float(prunable))
+    return float(dense[cost] * (1 - share) - (size(model, length)[cost] - prunable))
 
 
 def _batches(sample: Split, settings: Prune, model: PreTrainedModel) -> list[dict[str, Tensor]]:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from tasks.allocate.units import Units
@@ -27,6 +26,8 @@ LEVELS = 8
 class Sensitivity:
     """Measures losses as the mean over rows of KL(model as it is || model with the group pruned).
 
+    Of causal models, whose outputs are too large to keep, it is the rise of the mean loss.
+
     Args:
         model: left as it is, in eval mode.
         damping: of the least-squares fit of what stays; None: nothing is refitted.
@@ -37,7 +38,10 @@ class Sensitivity:
     ) -> None:
         self.model, self.split, self.task, self.damping = model, split, task, damping
         self.rows = list(split.by_length(batch_size))
-        self.teacher = torch.from_numpy(logits(forward(model), split, batch_size))
+        self.base = 0.0
+        self.teacher = None if task.causal else torch.from_numpy(logits(forward(model), split, batch_size))
+        if self.teacher is None:
+            self.base = self._loss()
 
     def __call__(self, units: Mapping[str, Units]) -> dict[str, dict[int, float]]:
         """By group, the loss at some numbers of units kept; 0 for all of them."""
@@ -100,6 +104,11 @@ class Sensitivity:
         total = torch.zeros((), dtype=torch.float64)
         for rows in self.rows:
             batch = {k: torch.from_numpy(v).to(self.model.device) for k, v in self.split.batch(rows).items()}
-            losses: Tensor = self.task.soft_loss(self.model(**batch), self.teacher, self.split, rows, 1.0)
+            outputs = self.model(**batch)
+            if self.teacher is None:
+                losses = self.task.loss(outputs, self.split, rows)
+            else:
+                taught = self.teacher[torch.from_numpy(rows)].to(self.model.device)
+                losses = self.task.soft_loss(outputs, taught, self.split, rows, 1.0)
             total += losses.double().sum().cpu()
-        return float(total) / len(self.split)
+        return float(total) / len(self.split) - self.base

@@ -70,7 +70,7 @@ def dag(recipe: Recipe) -> dict[str, Any]:
     evaluations: dict[str, dict[str, str]] = {}
     model, after = "models/dense", "data/teacher"
     for number, name in enumerate(names):
-        rounds[name] = {"model": model, "dense": "models/dense", "after": after, "goal": goals[number].as_item()}
+        rounds[name] = {"model": model, "after": after, "goal": goals[number].as_item()}
         evaluations[name] = {"models": f"models/rounds/{name}", "reads": "data/teacher", "out": f"data/rounds/{name}"}
         model, after = f"models/rounds/{name}", f"data/rounds/{name}"
     evaluations["test"] = {"models": "models", "reads": "data/rounds", "out": "data/evaluate/test"}

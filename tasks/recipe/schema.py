@@ -22,6 +22,7 @@ Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 KindName = Literal["head", "kv_group", "neuron", "attention", "ffn", "layer", "width", "weight"]
 CostName = Literal["parameters", "flops"]
+GoalName = Literal[KindName, CostName]
 Layer = Annotated[int, Field(ge=0)]
 LayerMap = Literal["uniform", "last", "learned"] | Annotated[tuple[tuple[Layer, Layer], ...], Field(min_length=1)]
 """Which layer of a student learns from which of its teacher; or pairs (of the student, of the teacher)."""
@@ -191,7 +192,7 @@ Removal = Share | Number | Below | Pattern
 
 class Prune(Section):
     kinds: Annotated[tuple[KindName, ...], Field(min_length=1)]
-    rounds: Annotated[tuple[Share | dict[KindName | CostName, Removal], ...], Field(min_length=1)] | Cubic
+    rounds: Annotated[tuple[Share | dict[GoalName, Removal], ...], Field(min_length=1)] | Cubic
     allocation: Literal["uniform", "global", "sensitivity", "solve"]
     normalize: bool
     align: Count
@@ -206,10 +207,10 @@ class Prune(Section):
         """What is gone after each round."""
         if isinstance(self.rounds, Cubic):
             shares = cubic(self.rounds.cubic, self.rounds.count)
-            return tuple(Goal({kind: Amount(share=share) for kind in self.kinds}) for share in shares)
+            return tuple(Goal({kind: Amount(share=round(share, 9)) for kind in self.kinds}) for share in shares)
         return tuple(self._goal(entry) for entry in self.rounds)
 
-    def _goal(self, entry: float | dict[KindName | CostName, Removal]) -> Goal:
+    def _goal(self, entry: float | dict[GoalName, Removal]) -> Goal:
         if isinstance(entry, float):
             return Goal({kind: Amount(share=entry) for kind in self.kinds})
         for cost in get_args(CostName):
@@ -233,9 +234,7 @@ class Prune(Section):
     @model_validator(mode="after")
     def _weights_stand_alone(self) -> "Prune":
         if "weight" in self.kinds and any(goal.cost for goal in self.goals):
-            raise ValueError(
-                "kinds: single weights cost nothing less when they are zero; give weight a share of its own"
-            )
+            raise ValueError("kinds: a zero costs as much as any weight; give weight a share of its own")
         return self
 
 

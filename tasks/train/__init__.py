@@ -5,10 +5,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from tasks.core.files import whole
+from tasks.core.files import whole, write_json
 from tasks.families import family_of
 from tasks.modeling.checkpoint import load, read_config, save
 from tasks.modeling.inference import forward, logits
+from tasks.modeling.size import SIZES, size
 from tasks.recipe.schema import Training
 from tasks.text.data import read_split
 from tasks.text.registry import read_task
@@ -27,7 +28,8 @@ def train_dense(
         scratch: where the training may leave checkpoints.
         out: gets the checkpoint.
         teacher: gets its outputs, the rows first, of `train`, in the precision of the training, and of
-            `validation`, in float32; of `train` only where they can be kept (see `TaskType.causal`).
+            `validation`, in float32; of `train` only where they can be kept (see `TaskType.causal`); and what the
+            model costs.
     """
     start, task = scratch / "start", read_task(prepared)
     if not start.is_dir():
@@ -40,8 +42,10 @@ def train_dense(
     train(Course(start, prepared, None, None, settings, metric, seed, scratch, out))
     model, outputs = load(out), {}
     splits = {"train": mixed_precision(settings.precision) == "bf16", "validation": False}
-    size = max(1, min(64, 2 * settings.batch_size // settings.accumulate))
+    rows = max(1, min(64, 2 * settings.batch_size // settings.accumulate))
     for name in ("validation",) if task.causal else splits:
         run = forward(model, bf16=splits[name])
-        outputs[name] = torch.from_numpy(logits(run, read_split(prepared, name), size))
+        outputs[name] = torch.from_numpy(logits(run, read_split(prepared, name), rows))
     save_file(outputs, teacher / TEACHER)
+    length = float(read_split(prepared, "train").lengths.mean())
+    write_json(teacher / SIZES, size(model, length))

@@ -9,13 +9,13 @@ from safetensors.torch import save_file
 from tiny import TASK, build, rows
 
 from tasks.core.errors import UserError
-from tasks.core.files import read_json
+from tasks.core.files import read_json, write_json
 from tasks.families import FAMILIES, family_of
 from tasks.modeling.checkpoint import load, save
 from tasks.modeling.inference import forward, logits
 from tasks.modeling.matrices import matrices
 from tasks.modeling.shrink import dense_counts, shrink
-from tasks.modeling.size import flops, parameters
+from tasks.modeling.size import SIZES, flops, parameters, size
 from tasks.prune import prune
 from tasks.prune.costs import unit_costs
 from tasks.recipe.load import resolve
@@ -40,15 +40,14 @@ def settings_of(**changes):
 
 def run(tmp_path, model, prepared, settings, number=0, criterion="taylor"):
     weights = "weight" in settings.kinds
-    names = ("dense", "scores", f"cut{number}")
-    dense, scores, out = (tmp_path / name for name in names)
-    if not dense.exists():
-        save(model, dense)
+    scores, out = tmp_path / "scores", tmp_path / f"cut{number}"
+    if not (tmp_path / SIZES).exists():
+        write_json(tmp_path / SIZES, size(model, float(prepared.lengths.mean())))
     source = tmp_path / "source"
     save(model, source)
     scores.mkdir(exist_ok=True)
     save_file(CRITERIA[criterion](Sample(model, prepared, 8, TASK, weights=weights)), scores / "scores.safetensors")
-    prune(source, dense, scores, tmp_path, number, criterion, settings, 0, out)
+    prune(source, scores, tmp_path, tmp_path, number, criterion, settings, 0, out)
     return load(out), read_json(out / "plan.json")
 
 
@@ -61,9 +60,9 @@ def test_rounds_reach_their_share_of_the_dense_model(tmp_path, prepared, allocat
         left = {}
         for group in family_of("bert").groups(model):
             left.setdefault(group.kind, []).append(group.count)
-        for kind, size in (("head", 1), ("neuron", 4)):
+        for kind, block in (("head", 1), ("neuron", 4)):
             dense = sum(dense_counts(model)[kind])
-            slack = size / 2 if allocation == "global" else 3 * size if allocation == "uniform" else size
+            slack = block / 2 if allocation == "global" else 3 * block if allocation == "uniform" else block
             assert abs(sum(left[kind]) - dense * (1 - share)) <= slack, (kind, left)
             assert all(count and (kind == "head" or count % 4 == 0) for count in left[kind])
         assert plan["allocation"] == allocation

@@ -86,8 +86,8 @@ def test_dag_follows_the_recipe() -> None:
         "model": "tasks/sources",
         "student": "tasks/sources",
         "rounds": {
-            "r1": {"model": "models/dense", "after": "data/teacher", "head": 0.3, "neuron": 0.3},
-            "r2": {"model": "models/rounds/r1", "after": "data/rounds/r1", "head": 0.5, "neuron": 0.6},
+            "r1": {"model": "models/dense", "after": "data/teacher", "goal": _both(0.3, 0.3)},
+            "r2": {"model": "models/rounds/r1", "after": "data/rounds/r1", "goal": _both(0.5, 0.6)},
         },
         "evaluate": {
             "r1": {"models": "models/rounds/r1", "reads": "data/teacher", "out": "data/rounds/r1"},
@@ -96,6 +96,37 @@ def test_dag_follows_the_recipe() -> None:
         },
         "quantize": {"pruned": {"models": "models/rounds", "reads": "data/rounds"}},
     }
+
+
+def _both(head: float, neuron: float) -> dict[str, dict[str, float]]:
+    return {"head": {"share": head}, "neuron": {"share": neuron}}
+
+
+def test_goals_of_rounds() -> None:
+    def goals(rounds: str, kinds: str = "[head, neuron]") -> list[dict[str, object]]:
+        recipe = resolve(None, [f"prune.kinds={kinds}", f"prune.rounds={rounds}"])
+        return [goal.as_item() for goal in recipe.prune.goals]
+
+    assert goals("[{flops: 0.5}]") == [{"flops": 0.5}]
+    assert goals("[{head: {count: 3}, neuron: {threshold: 0.5}}]") == [
+        {"head": {"count": 3}, "neuron": {"threshold": 0.5}}
+    ]
+    assert goals("[{weight: {pattern: '2:4'}}]", "[weight]") == [{"weight": {"pattern": (2, 4)}}]
+    assert goals("{cubic: 0.8, count: 2}", "[neuron]") == [{"neuron": {"share": 0.7}}, {"neuron": {"share": 0.8}}]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["prune.rounds=[{flops: 0.5, head: 0.1}]"], "names nothing else"),
+        (["prune.rounds=[{head: {pattern: '2:4'}}]"], "for single weights"),
+        (["prune.kinds=[weight]", "prune.rounds=[{weight: {pattern: '5:4'}}]"], "keeps more than there are"),
+        (["prune.kinds=[weight]", "prune.rounds=[{flops: 0.5}]"], "a zero costs as much"),
+        (["prune.rounds=[0.5, 0.4]"], "must not fall"),
+    ],
+)
+def test_goals_that_cannot_be(settings: list[str], said: str) -> None:
+    assert said in "\n".join(mistakes(*settings))
 
 
 def test_dvc_watches_what_the_student_starts_from() -> None:
@@ -113,8 +144,8 @@ def test_layer_maps() -> None:
     assert line == "distill.layers: [2, 0]; must ascend, each layer once, such as [0, 2]"
 
 
-def test_only_pruned_kinds_are_in_the_dag() -> None:
-    assert set(dag(resolve(None, ["prune.kinds=[neuron]"]))["rounds"]["r1"]) == {"model", "after", "neuron"}
+def test_the_dag_says_what_each_round_removes() -> None:
+    assert set(dag(resolve(None, ["prune.kinds=[neuron]"]))["rounds"]["r1"]) == {"model", "after", "goal"}
 
 
 def test_all_mistakes_at_once() -> None:
@@ -144,7 +175,8 @@ def test_all_mistakes_at_once() -> None:
         "budgt: unknown key; did you mean budget?",
         "prune.rounds[1]: 1.5; must be below 1",
         "prune.rounds[2].head: 2; must be below 1",
-        "prune.rounds[2].neurons: unknown key; must be one of head, neuron; did you mean neuron?",
+        "prune.rounds[2].neurons: unknown key; must be one of "
+        "head, kv_group, neuron, attention, ffn, layer, width, weight, parameters, flops; did you mean neuron?",
         'prune.rounds[3]: "few"; must be a number or a mapping, such as {key: value}',
         'task.metric: "acuracy"; must be one of accuracy, macro_f1, matthews; did you mean accuracy?',
         "train.batch_size: 2.5; must be a whole number",
