@@ -24,10 +24,12 @@ from tasks.prune.curves import Sensitivity
 from tasks.prune.plan import WEIGHT, Plan, plan
 from tasks.recipe.goal import Amount
 from tasks.recipe.schema import Prune
+from tasks.reconstruct.layerwise import Loss
 from tasks.reconstruct.units import reconstruct
 from tasks.reconstruct.weights import PER_ROW, adapt, drop, mask
 from tasks.text.data import Split, read_split
 from tasks.text.registry import read_task
+from tasks.text.task import TaskType
 from tasks.training.reinit import kept_entries, reinitialize
 
 
@@ -77,7 +79,8 @@ def prune(
     else:
         if settings.reconstruct and chosen.kept:
             batches, again = _batches(sample, settings, source), criterion == "obs"
-            stay, errors = reconstruct(source, chosen.kept, batches, settings.damping, choose=again)
+            loss = _loss(sample, settings, task)
+            stay, errors = reconstruct(source, chosen.kept, batches, settings.damping, choose=again, loss=loss)
             chosen = replace(chosen, kept=stay)
         groups = _removed(source, importance, chosen)
         smaller = shrink(source, chosen.kept) if chosen.kept else source
@@ -102,6 +105,11 @@ def _budget(
 def _batches(sample: Split, settings: Prune, model: PreTrainedModel) -> list[dict[str, Tensor]]:
     batches = (sample.batch(rows) for rows in sample.by_length(settings.batch_size))
     return [{name: torch.from_numpy(array).to(model.device) for name, array in batch.items()} for batch in batches]
+
+
+def _loss(sample: Split, settings: Prune, task: TaskType) -> Loss:
+    rows = list(sample.by_length(settings.batch_size))
+    return lambda outputs, number: task.loss(outputs, sample, rows[number])
 
 
 def _thin(
