@@ -131,6 +131,8 @@ class Run:
                 "drop": drop,
                 "drop_low": drop - (0.009 if name != "dense" else 0),
                 "drop_high": drop + (0.009 if name != "dense" else 0),
+                "validation_quality": quality + 0.0035,
+                "validation_drop": drop,
                 "parameters": int(millions * 1e6),
                 "bytes": int(millions * 1e6 * (4 if name.endswith("fp32") or form == "pytorch" else 1.2)),
                 "flops": flops * 10**6,

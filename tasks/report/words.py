@@ -52,9 +52,10 @@ def milliseconds(value: float | None) -> str:
 def verdict(budget: Budget, metric: str, model: Mapping[str, Any] | None, checks: Sequence[Check]) -> str:
     """The run in one sentence: the best model, how much faster it is, what it costs, what is missing."""
     if model is None:
-        return f"The budget is not met: no model stays within {number(budget.max_drop)} of the dense model's {metric}."
+        within = f"within {number(budget.max_drop)} of the dense model's {metric.replace('_', ' ')}"
+        return f"The budget is not met: no model stays {within} on validation."
     if model["name"] == "dense":
-        return f"No model is both faster than dense and within {number(budget.max_drop)} of its {metric}."
+        return f"No model is both faster than dense and within {number(budget.max_drop)} of its {metric.replace('_', ' ')}."
     speeds = [(model.get(key), words) for key, words in SPEEDS.items()]
     timed = [f"{number(speed, 1)} times {words}" for speed, words in speeds if speed is not None]
     gain = f" is {' and '.join(timed)} as fast as dense" if timed else " was not timed"
