@@ -63,8 +63,8 @@ def verdict(checks: list[Check]) -> str:
 def best(checks: Mapping[str, list[Check]], models: Mapping[str, Mapping[str, Any]]) -> str | None:
     """The fastest model that keeps the quality, one that meets the whole budget before any other; None if none does.
 
-    Of equally fast ones the one that lost less. `checks` are of figures on validation, where models are chosen. The speed
-    of a model is the smaller of its speed-ups at batch 1 and batch 32.
+    The speed of a model is the smaller of its speed-ups at batch 1 and batch 32; of equally fast ones the one that lost
+    less is better. `checks` hold figures on validation, where models are chosen.
     """
 
     def keeps(name: str) -> bool:

@@ -12,7 +12,9 @@ from tasks.core.files import read_json, tree_hash, write_json
 from tasks.recipe.load import read
 from tasks.report import report
 
-PICTURES = ("pareto", "throughput", "removed", "scores", "training")
+PICTURES = (
+    "pareto", "throughput", "removed", "scores", "training", "importance", "sensitivity", "agreement",
+)  # fmt: skip
 
 
 def make(root: Path, out: Path) -> Path:
@@ -118,7 +120,11 @@ def test_a_run_without_student_rounds_or_times(finished_run: Path) -> None:
 
     change(finished_run / "data/evaluate/test/quality.json", few)
     change(finished_run / "data/times/test/times.json", lambda value: value.update(models={}))
-    for path in [*finished_run.glob("models/cut/*/plan.json"), *finished_run.glob("models/**/training.json")]:
+    for path in [
+        *finished_run.glob("data/scores/*/*.safetensors"),
+        *finished_run.glob("models/cut/*/plan.json"),
+        *finished_run.glob("models/**/training.json"),
+    ]:
         path.unlink()
     page = (make(finished_run, finished_run / "out") / "report.html").read_text(encoding="utf-8")
     assert page.count("<svg") == 0
