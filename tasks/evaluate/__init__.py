@@ -96,6 +96,7 @@ def evaluate_models(
 ) -> None:  # fmt: skip
     """Quality, size and speed of every model on test; writes `quality.json`, `predictions.parquet`, `times.json`.
 
+    Quality on validation is written too: the best model is chosen by it, so that its quality on test is no choice's.
     Of causal models also what they write, in `samples.json`.
 
     Args:
@@ -103,7 +104,7 @@ def evaluate_models(
         good: name of the last good round, if any.
         root: paths are written relative to it.
     """
-    split = read_split(prepared, "test")
+    split, validation = read_split(prepared, "test"), read_split(prepared, "validation")
     length = float(split.lengths.mean())
     threads = torch.get_num_threads()
     largest = split.batch(np.argsort(split.lengths)[-32:])
@@ -112,11 +113,14 @@ def evaluate_models(
     task = read_task(prepared)
     predictions: dict[str, Any] = {}
     cells: dict[str, NDArray[np.float64]] = {}
+    validated: dict[str, float] = {}
     for name, entry in models.items():
         opened[name], memory[name] = peak_memory(partial(open_model, entry.directory, threads), largest)
-        outputs = logits(opened[name], split, settings.batch_size)
-        predictions[name] = task.predict(outputs, split, read_json(entry.directory / "config.json"))
+        config = read_json(entry.directory / "config.json")
+        predictions[name] = task.predict(logits(opened[name], split, settings.batch_size), split, config)
         cells[name] = task.cells(predictions[name], split)
+        said = task.predict(logits(opened[name], validation, settings.batch_size), validation, config)
+        validated[name] = quality(task.metrics[metric], task.cells(said, validation))
         progress("model", len(opened), len(models))
     examples = len(next(iter(cells.values())))
     bootstrap = Bootstrap(task.metrics[metric], examples, settings.bootstrap, seed)
@@ -139,6 +143,8 @@ def evaluate_models(
             "drop": lost.value,
             "drop_low": lost.low,
             "drop_high": lost.high,
+            "validation_quality": validated[name],
+            "validation_drop": validated[dense] - validated[name],
             "metrics": {other: quality(score, cells[name]) for other, score in shown.items()},
             "bytes": tree_bytes(graph if graph.is_file() else entry.directory / WEIGHTS),
             **sizes[entry.checkpoint],
