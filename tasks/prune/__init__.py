@@ -15,6 +15,7 @@ from tasks.families import family_of
 from tasks.modeling.checkpoint import load, save
 from tasks.modeling.inference import device
 from tasks.modeling.matrices import matrices
+from tasks.modeling.replay import replay
 from tasks.modeling.shrink import chosen as chosen_units
 from tasks.modeling.shrink import dense_counts, shrink
 from tasks.modeling.size import SIZES, size
@@ -27,25 +28,31 @@ from tasks.reconstruct.units import reconstruct
 from tasks.reconstruct.weights import PER_ROW, adapt, drop, mask
 from tasks.text.data import Split, read_split
 from tasks.text.registry import read_task
-from tasks.training.reinit import kept_entries, reinitialize
+from tasks.training.reinit import kept_entries, reinitialize, rewind
 
 
 def prune(
     model: Path, scores: Path, prepared: Path, teacher: Path, number: int, criterion: str, settings: Prune, seed: int,
-    out: Path,
+    out: Path, early: Path | None = None, gradual: bool = False,
 ) -> None:  # fmt: skip
     """Writes the checkpoint without what round `number` (from 0) removes, and `plan.json`.
 
     Args:
         model: the checkpoint that was scored.
-        scores: out of the score stage.
+        scores: out of the score stage; the checkpoint in it, where there is one, takes the place of `model`.
         prepared: out of the prepare stage; its training rows calibrate what is refitted.
         teacher: out of the train stage; holds what the dense model costs, of which shares are counted.
         criterion: by which it was scored.
         out: gets the checkpoint and the plan: for each layer and kind the units of the dense model that stay, those
-            this round removed, and the score of each of the latter; what was measured, and what each matrix lost.
+            this round removed, and the score of each of the latter; what was measured, and what each matrix lost; of
+            single weights, whether their zeros are to stay (`zeros`), or the share that is to go later (`gradual`).
+        early: checkpoint of the dense model early in its training, to whose weights goes back what stays.
+        gradual: single weights stay; a share of them goes in the training that follows.
+
+    Raises:
+        UserError: the model has no such units, the criterion says nothing of them, or the goal is out of reach.
     """
-    source = load(model).to(device())
+    source = load(scores / "model" if (scores / "model").is_dir() else model).to(device())
     importance = load_file(scores / "scores.safetensors")
     train, task = read_split(prepared, "train"), read_task(prepared)
     rows = np.sort(np.random.default_rng(seed).permutation(len(train))[: settings.rows])
@@ -64,24 +71,33 @@ def prune(
         lambda units: Sensitivity(source, sample, settings.batch_size, task, damping)(units),
     )
     groups = _removed(source, importance, chosen)
-    weights = goal.kinds.get(WEIGHT)
+    sparse = any(WEIGHT in past.kinds for past in settings.goals[: number + 1])
+    weights = None if gradual else goal.kinds.get(WEIGHT)
     errors: dict[str, float] = {}
-    if settings.unselected != "remove" and number + 1 < len(settings.goals):
+    anew = settings.unselected != "remove" and number + 1 < len(settings.goals)
+    if anew:
         kept = kept_entries(
             family_of(source.config.model_type).groups(source), dict(source.named_parameters()), chosen.kept
         )
         if weights:
             kept |= _folded(source, _masks(source, importance, criterion, weights))
-        smaller = reinitialize(source, kept, settings.unselected, seed + number)
+        smaller = reinitialize(source, kept, settings.unselected, seed + number)  # type: ignore[arg-type]
     else:
-        if settings.reconstruct and chosen.kept:
+        if settings.reconstruct and chosen.kept and not early:
             errors = reconstruct(source, chosen.kept, _batches(sample, settings, source), settings.damping)
         smaller = shrink(source, chosen.kept) if chosen.kept else source
         if weights:
             _thin(smaller, importance, criterion, weights, _batches(sample, settings, smaller), settings)
+        kept = {matrix.tensor: matrix.parameter != 0 for matrix in matrices(smaller)} if sparse else {}
+    if early:
+        smaller = rewind(smaller, dict(replay(load(early), smaller).named_parameters()), kept)
     save(smaller, out)
-    facts = {"goal": goal.as_item(), "criterion": criterion, "allocation": settings.allocation}
+    facts: dict[str, Any] = {"goal": goal.as_item(), "criterion": criterion, "allocation": settings.allocation}
     facts["unselected"] = "remove" if number + 1 == len(settings.goals) else settings.unselected
+    if WEIGHT in goal.kinds and gradual:
+        facts["gradual"] = goal.kinds[WEIGHT].share
+    elif sparse and not anew:
+        facts["zeros"] = True
     measured = {"threshold": chosen.thresholds, "sensitivity": chosen.curves, "errors": errors}
     write_json(out / "plan.json", {**facts, **measured, "groups": groups})
 
