@@ -1,5 +1,6 @@
 """Removes the least important units, physically, and writes down which and why."""
 
+import copy
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,7 @@ def prune(
             errors = reconstruct(source, chosen.kept, _batches(sample, settings, source), settings.damping)
         smaller = shrink(source, chosen.kept) if chosen.kept else source
         if weights:
+            importance = _of_what_stays(source, importance, chosen)
             _thin(smaller, importance, criterion, weights, _batches(sample, settings, smaller), settings)
         kept = {matrix.tensor: matrix.parameter != 0 for matrix in matrices(smaller)} if sparse else {}
     if early:
@@ -137,6 +139,17 @@ def _masks(model: PreTrainedModel, scores: dict[str, Tensor], criterion: str, am
         matrix.tensor: mask(matrix, scores[f"weight.{matrix.tensor}"], amount, per_row=criterion in PER_ROW)
         for matrix in matrices(model)
     }
+
+
+def _of_what_stays(model: PreTrainedModel, scores: dict[str, Tensor], plan: Plan) -> dict[str, Tensor]:
+    """Scores of single weights in the shapes that their matrices have once units are gone."""
+    if not plan.kept:
+        return scores
+    again = copy.deepcopy(model)
+    with torch.no_grad():
+        for matrix in matrices(again):
+            matrix.parameter.copy_(scores[f"{WEIGHT}.{matrix.tensor}"])
+    return {f"{WEIGHT}.{matrix.tensor}": matrix.parameter.detach() for matrix in matrices(shrink(again, plan.kept))}
 
 
 def _folded(model: PreTrainedModel, masks: dict[str, Tensor]) -> dict[str, Tensor]:
