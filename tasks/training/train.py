@@ -4,21 +4,27 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file
+from transformers import PreTrainedModel
 
 from tasks.core.files import write_json
 from tasks.modeling.checkpoint import load, save
 from tasks.modeling.inference import forward, logits
-from tasks.recipe.schema import Distill, Recovery, Training
+from tasks.recipe.schema import Dense, Distill, Finetune, Recovery, Training
 from tasks.text.data import Split, read_split
 from tasks.text.registry import read_task
-from tasks.training.launch import launch
+from tasks.training.chosen import masks, penalties
+from tasks.training.early import Early
+from tasks.training.extra import Extra
+from tasks.training.launch import is_first, launch
 from tasks.training.layers import LayerDistillation
 from tasks.training.loop import fit, mixed_precision
 from tasks.training.loss import asked, cached, distillation, joint, supervised
+from tasks.training.schedule import steps_of
 
 TEACHER = "logits.safetensors"
+EARLY = "early"
+"""Directory in a trained checkpoint's with the checkpoint of its weights at `train.early`."""
 
 
 @dataclass(frozen=True)
@@ -37,10 +43,14 @@ class Course:
     seed: int
     scratch: Path
     out: Path
+    zeros: bool = False
+    """Whether weights of the matrices of layers that are zero at the start stay so, or move only by regrowth."""
+    gradual: float = 0.0
+    """Share of each such matrix that is pruned on the way."""
 
 
 def train(course: Course) -> None:
-    """Trains and writes checkpoint, tokenizer and `training.json` (curve, validation, best_epoch) to `course.out`."""
+    """Trains and writes checkpoint, tokenizer and `training.json` (see `History.record`) to `course.out`."""
     launch(_work, course, processes=course.settings.processes)
 
 
@@ -56,31 +66,37 @@ def _work(course: Course) -> None:
         else:
             teacher = cached(load_file(course.teacher / TEACHER)["train"])
         objective = distillation(task, rows, teacher, settings.temperature, settings.alpha)
-    inside = []
+    inside, layers = _extras(course, model, len(rows)), None
     if course.dense and isinstance(settings, Recovery) and (settings.hidden or settings.attention):
-        inside = [_layers(course.dense, rows, settings, course.seed)]
-        objective = joint(objective, inside[0].losses)
+        layers = _layers(course.dense, rows, settings, course.seed)
+        inside.insert(0, layers)
+        objective = joint(objective, layers.losses)
     history = fit(
         model, rows, validation, settings, objective, task, course.metric, course.seed, course.scratch, inside
     )
-    for extra in inside:
-        extra.release(model)
-    if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
+    if layers:
+        layers.release(model)
+    if not is_first():
         return
     if task.tunes:
         model.config.update(task.tune(logits(forward(model), validation, 2 * settings.batch_size), validation))
         model.cpu()
     save(model, course.out)
     shutil.copytree(course.prepared / "tokenizer", course.out, dirs_exist_ok=True)
-    write_json(
-        course.out / "training.json",
-        {
-            "curve": history.curve,
-            "validation": history.validation,
-            "best_epoch": history.validation[history.best()]["epoch"],
-            **history.extras,  # nothing but the curve of a learned layer map
-        },
-    )
+    if (course.scratch / EARLY).is_dir():
+        shutil.copytree(course.scratch / EARLY, course.out / EARLY)
+    write_json(course.out / "training.json", history.record())
+
+
+def _extras(course: Course, model: PreTrainedModel, rows: int) -> list[Extra]:
+    settings = course.settings
+    steps = steps_of(rows, settings.batch_size, settings.epochs)
+    regrowth = settings.regrowth if isinstance(settings, Finetune) else 0.0
+    found = penalties(settings, model)
+    found += masks(model, steps, zeros=course.zeros, gradual=course.gradual, regrowth=regrowth)
+    if isinstance(settings, Dense) and settings.early is not None:
+        found.append(Early(steps_of(rows, settings.batch_size, settings.early), course.scratch / EARLY))
+    return found
 
 
 def _layers(dense: Path, rows: Split, settings: Recovery, seed: int) -> LayerDistillation:
