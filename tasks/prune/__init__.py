@@ -21,6 +21,7 @@ from tasks.modeling.size import SIZES, size
 from tasks.prune.costs import unit_costs
 from tasks.prune.curves import Sensitivity
 from tasks.prune.plan import WEIGHT, Plan, plan
+from tasks.prune.unused import with_vocabulary
 from tasks.recipe.goal import Amount
 from tasks.recipe.schema import Prune
 from tasks.reconstruct.units import reconstruct
@@ -43,16 +44,17 @@ def prune(
         teacher: out of the train stage; holds what the dense model costs, of which shares are counted.
         criterion: by which it was scored.
         out: gets the checkpoint and the plan: for each layer and kind the units of the dense model that stay, those
-            this round removed, and the score of each of the latter; what was measured, and what each matrix lost.
+            this round removed, and the score of each of the latter; what was measured, and what each matrix lost; of
+            a vocabulary that was pruned its sizes and proof. Such a checkpoint has its own tokenizer beside it.
     """
-    source = load(model).to(device())
+    goal = settings.goals[number]
+    source, tokens = with_vocabulary(load(model).to(device()), model, prepared, goal, settings, out)
     importance = load_file(scores / "scores.safetensors")
-    train, task = read_split(prepared, "train"), read_task(prepared)
+    train, task = read_split(prepared, "train", out), read_task(prepared)
     rows = np.sort(np.random.default_rng(seed).permutation(len(train))[: settings.rows])
     sample = train.take(rows)
     length = float(train.lengths.mean())
     damping = settings.damping if settings.reconstruct else None
-    goal = settings.goals[number]
     costs = unit_costs(source, length)
     chosen = plan(
         source,
@@ -83,14 +85,14 @@ def prune(
     facts = {"goal": goal.as_item(), "criterion": criterion, "allocation": settings.allocation}
     facts["unselected"] = "remove" if number + 1 == len(settings.goals) else settings.unselected
     measured = {"threshold": chosen.thresholds, "sensitivity": chosen.curves, "errors": errors}
-    write_json(out / "plan.json", {**facts, **measured, "groups": groups})
+    write_json(out / "plan.json", {**facts, **tokens, **measured, "groups": groups})
 
 
 def _budget(
     model: PreTrainedModel, dense: Any, settings: Prune, costs: Any, share: float, length: float, cost: str
 ) -> float:
     """What the groups that are pruned may cost: the dense model's cost less `share`, less what is not pruned."""
-    groups = [g for g in family_of(model.config.model_type).groups(model) if g.kind in settings.kinds]
+    groups = [g for g in family_of(model.config.model_type).groups(model) if g.kind in settings.units]
     prunable = sum(costs[group.name][cost] * group.count for group in groups)
     return float(dense[cost] * (1 - share) - (size(model, length)[cost] - prunable))
 

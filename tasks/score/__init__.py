@@ -42,7 +42,7 @@ def score_units(model: Path, prepared: Path, settings: Score, weights: bool, see
     Args:
         weights: single weights are scored too, each matrix under "weight." and its name.
     """
-    train = read_split(prepared, "train")
+    train = read_split(prepared, "train", model)
     rows = np.random.default_rng(seed).permutation(len(train))[: settings.rows]
     source = load(model).to(device())
     chosen, task = train.take(np.sort(rows)), read_task(prepared)

@@ -1,18 +1,20 @@
 """Training from checkpoint directory to checkpoint directory, in as many processes as the settings say."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
+from transformers import PreTrainedModel
 
 from tasks.core.files import write_json
 from tasks.modeling.checkpoint import load, save
 from tasks.modeling.inference import forward, logits
+from tasks.modeling.vocabulary import select_tokens
 from tasks.recipe.schema import Distill, Recovery, Training
 from tasks.text.data import Split, read_split
 from tasks.text.registry import read_task
+from tasks.text.vocabulary import copy_tokenizer, read_vocabulary
 from tasks.training.launch import launch
 from tasks.training.layers import LayerDistillation
 from tasks.training.loop import fit, mixed_precision
@@ -47,18 +49,18 @@ def train(course: Course) -> None:
 def _work(course: Course) -> None:
     model, task = load(course.start), read_task(course.prepared)
     settings = course.settings
-    rows, validation = read_split(course.prepared, "train"), read_split(course.prepared, "validation")
+    rows, validation = (read_split(course.prepared, name, course.start) for name in ("train", "validation"))
     objective = supervised(task, rows)
     if course.teacher and course.dense and isinstance(settings, Recovery) and (settings.alpha < 1 or not task.causal):
         if task.causal:
             bf16 = mixed_precision(settings.precision) == "bf16"
-            teacher = asked(load(course.dense), rows, bf16=bf16)
+            teacher = asked(_dense(course, course.dense), rows, bf16=bf16)
         else:
             teacher = cached(load_file(course.teacher / TEACHER)["train"])
         objective = distillation(task, rows, teacher, settings.temperature, settings.alpha)
     inside = []
     if course.dense and isinstance(settings, Recovery) and (settings.hidden or settings.attention):
-        inside = [_layers(course.dense, rows, settings, course.seed)]
+        inside = [_layers(_dense(course, course.dense), rows, settings, course.seed)]
         objective = joint(objective, inside[0].losses)
     history = fit(
         model, rows, validation, settings, objective, task, course.metric, course.seed, course.scratch, inside
@@ -71,7 +73,7 @@ def _work(course: Course) -> None:
         model.config.update(task.tune(logits(forward(model), validation, 2 * settings.batch_size), validation))
         model.cpu()
     save(model, course.out)
-    shutil.copytree(course.prepared / "tokenizer", course.out, dirs_exist_ok=True)
+    copy_tokenizer(course.start, course.prepared, course.out)
     write_json(
         course.out / "training.json",
         {
@@ -83,9 +85,19 @@ def _work(course: Course) -> None:
     )
 
 
-def _layers(dense: Path, rows: Split, settings: Recovery, seed: int) -> LayerDistillation:
+def _dense(course: Course, directory: Path) -> PreTrainedModel:
+    """The teacher, which reads the rows of the model that is trained.
+
+    If that one's vocabulary was pruned, the teacher loses the same tokens: its layers give what they gave, and its
+    distribution over the next token is its own, renormalised over the tokens that stay.
+    """
+    dense, vocabulary = load(directory), read_vocabulary(course.start)
+    return dense if vocabulary is None else select_tokens(dense, vocabulary.kept)
+
+
+def _layers(dense: PreTrainedModel, rows: Split, settings: Recovery, seed: int) -> LayerDistillation:
     return LayerDistillation(
-        load(dense),
+        dense,
         rows,
         hidden=settings.hidden,
         attention=settings.attention,
