@@ -108,7 +108,7 @@ def _table(facts: dict[str, Any], terminal: bool) -> Table:
         table.add_row(
             f"{'→' if is_best else ' ' if model['keeps_quality'] else '✗'} {model['name']}",
             _figure(model["quality"], 3),
-            f"{_figure(model['quality_low'], 3)}…{_figure(model['quality_high'], 3)}",
+            f"{_figure(model['quality_low'], 3)}–{_figure(model['quality_high'], 3)}",
             f"{model['parameters'] / 1e6:.1f} M",
             f"{model['bytes'] / 1e6:.1f} MB",
             _figure(model["latency_ms_b1"], 2),

@@ -60,7 +60,10 @@ def other(source: Path, prepared: Path) -> PreTrainedModel:
     longest, wanted = getattr(config, "max_position_embeddings", None), read_json(prepared / "data.json")["task"]
     if longest is not None and wanted["max_length"] > longest:
         raise UserError(f"{name}: takes {longest} tokens; task.max_length is {wanted['max_length']}")
-    return load(source, head=read_task(prepared))
+    task = read_task(prepared)
+    model = load(source, head=task)
+    task.check(model)
+    return model
 
 
 def _tokens(directory: Path, name: str) -> dict[str, int]:

@@ -5,6 +5,7 @@ from tasks.families.anatomy import Family
 from tasks.families.bert import BERT, ELECTRA, ROBERTA
 from tasks.families.distilbert import DISTILBERT
 from tasks.families.gpt2 import GPT2
+from tasks.families.gpt_neox import GPT_NEOX
 from tasks.families.llama import GEMMA, GEMMA2, GEMMA3, LLAMA, MISTRAL, QWEN2, QWEN3
 from tasks.families.opt import OPT
 from tasks.families.xlnet import XLNET
@@ -13,7 +14,7 @@ FAMILIES = {
     family.model_type: family
     for family in (
         *(BERT, ROBERTA, ELECTRA, DISTILBERT, XLNET),
-        *(GPT2, OPT, LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA, GEMMA2, GEMMA3),
+        *(GPT2, GPT_NEOX, OPT, LLAMA, MISTRAL, QWEN2, QWEN3, GEMMA, GEMMA2, GEMMA3),
     )
 }
 

@@ -1,5 +1,6 @@
 """Removes the least important units, physically, and writes down which and why."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,10 @@ def prune(
         smaller = reinitialize(source, kept, settings.unselected, seed + number)
     else:
         if settings.reconstruct and chosen.kept:
-            errors = reconstruct(source, chosen.kept, _batches(sample, settings, source), settings.damping)
+            batches, again = _batches(sample, settings, source), criterion == "obs"
+            stay, errors = reconstruct(source, chosen.kept, batches, settings.damping, choose=again)
+            chosen = replace(chosen, kept=stay)
+        groups = _removed(source, importance, chosen)
         smaller = shrink(source, chosen.kept) if chosen.kept else source
         if weights:
             _thin(smaller, importance, criterion, weights, _batches(sample, settings, smaller), settings)

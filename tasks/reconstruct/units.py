@@ -6,6 +6,7 @@ gave there (see `least_squares`). Nothing is trained.
 """
 
 import copy
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,15 +14,30 @@ from transformers import PreTrainedModel
 
 from tasks.core.progress import progress
 from tasks.families import family_of
-from tasks.families.anatomy import LAYER, WHOLE, WIDTH, Kept
+from tasks.families.anatomy import LAYER, WHOLE, WIDTH, Group, Kept
 from tasks.modeling.matrices import Matrix, layer_matrices, matrices
 from tasks.modeling.shrink import chosen, zero
-from tasks.reconstruct.gram import Gram
+from tasks.reconstruct.gram import Gram, damped
 from tasks.reconstruct.layerwise import Batches, Stream
 from tasks.reconstruct.least_squares import least_squares
+from tasks.reconstruct.structured import greedy_removal
 
 
-def reconstruct(model: PreTrainedModel, kept: Kept, batches: Batches, damping: float = 0.01) -> dict[str, float]:
+@dataclass
+class Join:
+    """A matrix that joins units, and what stays of it."""
+
+    stay: Tensor
+    """Columns, bool, shape (inputs,)."""
+    group: Group | None
+    """Whose units may be chosen anew: that of a matrix that joins units of one kind, each as good as any other."""
+    kept: list[int]
+    """Of these units."""
+
+
+def reconstruct(
+    model: PreTrainedModel, kept: Kept, batches: Batches, damping: float = 0.01, *, choose: bool = False
+) -> tuple[dict[str, list[list[int]]], dict[str, float]]:
     """Makes the units not in `kept` give nothing and adapts the others; `model` keeps its shapes (see `shrink`).
 
     A layer that goes is passed by; the residual width is left to `shrink`.
@@ -31,52 +47,88 @@ def reconstruct(model: PreTrainedModel, kept: Kept, batches: Batches, damping: f
         kept: as `shrink` takes it.
         batches: calibration rows, on the model's device.
         damping: see `least_squares`.
+        choose: as many units stay, but which ones is chosen anew by OBS (see `structured.py`), on the inputs that
+            each matrix really gets once the layers below are pruned.
 
     Returns:
-        By name of the matrix, the share of its output's energy that is lost, from 0 to 1.
+        `kept` with what was chosen; and by name of the matrix, the share of its output's energy that is lost.
     """
     model.eval()
-    stay, gone = _columns(model, kept)
+    joins, gone = _joins(model, kept)
     stream = Stream(model, batches)
     dense = copy.copy(stream)
     dense.hidden = list(stream.hidden)
     errors: dict[str, float] = {}
     for number, layer in enumerate(stream.layers):
         original = copy.deepcopy(layer)
-        if (number, LAYER) not in gone:
+        for group in gone:
+            if group.layer == number:
+                _silence(model, group)
+        if (LAYER, number) not in {(group.kind, group.layer) for group in gone}:
             pairs = zip(*(layer_matrices(stream.family, number, one) for one in (layer, original)), strict=True)
             for matrix, before in pairs:
-                if matrix.tensor in stay and (errors or gone or not bool(stay[matrix.tensor].all())):
+                join = joins.get(matrix.tensor)
+                if join and (errors or gone or not bool(join.stay.all())):
                     gram = _gram(number, (stream, layer, matrix), (dense, original, before))
-                    errors[matrix.tensor] = _fit(matrix, gram, stay[matrix.tensor], damping)
+                    if choose and join.group:
+                        _choose(matrix, gram, join, damping)
+                    errors[matrix.tensor] = _fit(matrix, gram, join.stay, damping)
             stream.advance(number, layer)
         dense.advance(number, original)
         progress("layer", number + 1, len(stream.layers))
-    return errors
+    return _with(model, kept, joins), errors
 
 
-def _columns(model: PreTrainedModel, kept: Kept) -> tuple[dict[str, Tensor], set[tuple[int, str]]]:
-    """Of each matrix that joins units the columns that stay, as booleans; and the sublayers and layers that go.
-
-    What joins the units of a sublayer that goes gives nothing.
-    """
+def _joins(model: PreTrainedModel, kept: Kept) -> tuple[dict[str, Join], list[Group]]:
+    """Of each matrix that joins units what stays; and the sublayers and layers that go, whose matrices are none."""
     found = {matrix.tensor: matrix for matrix in matrices(model)}
-    parameters = dict(model.named_parameters())
-    stay: dict[str, Tensor] = {}
-    gone: set[tuple[int, str]] = set()
+    joins: dict[str, Join] = {}
+    gone: list[Group] = []
     for group, units in chosen(family_of(model.config.model_type), model, kept):
         if group.kind in WHOLE and not units:
-            gone.add((group.layer, group.kind))
-            for cut in group.cuts:
-                zero(parameters[cut.tensor].data, cut, [0])
+            gone.append(group)
         elif group.kind not in (*WHOLE, WIDTH):
             cut = group.cuts[-1]
             matrix = found[cut.tensor]
             mine = torch.zeros(matrix.width, dtype=torch.bool, device=matrix.parameter.device)
             mine[matrix.columns(cut, units)] = True
-            stay[cut.tensor] = stay.get(cut.tensor, mine) & mine
-    silent = {name for name in stay if (found[name].layer, _sublayer(model, name)) in gone}
-    return {name: mine for name, mine in stay.items() if name not in silent}, gone
+            other = joins.get(cut.tensor)
+            if other is None:
+                joins[cut.tensor] = Join(mine, group, units)
+            else:  # two kinds share the matrix: what one chose binds the other
+                joins[cut.tensor] = Join(other.stay & mine, None, [])
+    silent = {(group.layer, group.kind) for group in gone}
+    return {n: j for n, j in joins.items() if (found[n].layer, _sublayer(model, n)) not in silent}, gone
+
+
+def _silence(model: PreTrainedModel, group: Group) -> None:
+    parameters = dict(model.named_parameters())
+    for cut in group.cuts:
+        zero(parameters[cut.tensor].data, cut, [0])
+
+
+def _choose(matrix: Matrix, gram: Gram, join: Join, damping: float) -> None:
+    """Chooses as many units of the join's group by greedy removal, against what the dense model computes."""
+    if join.group is None or len(join.kept) == join.group.count:
+        return
+    sums = gram if matrix.bias is None else gram.centred()
+    columns = torch.arange(matrix.width, device=sums.matrix.device)
+    target = least_squares(matrix.read(), sums, columns, damping).weight
+    blocks = [matrix.columns(join.group.cuts[-1], [unit]).tolist() for unit in range(join.group.count)]
+    removal = greedy_removal(target, damped(sums.matrix, damping), blocks, len(blocks) - len(join.kept))
+    join.kept = sorted(set(range(len(blocks))) - set(removal.order))
+    join.stay = torch.zeros_like(join.stay)
+    join.stay[matrix.columns(join.group.cuts[-1], join.kept)] = True
+
+
+def _with(model: PreTrainedModel, kept: Kept, joins: dict[str, Join]) -> dict[str, list[list[int]]]:
+    """`kept`, with the units that joins hold."""
+    found: dict[str, list[list[int]]] = {}
+    for group, units in chosen(family_of(model.config.model_type), model, kept):
+        join = joins.get(group.cuts[-1].tensor) if group.kind not in (*WHOLE, WIDTH) else None
+        if group.kind in kept:
+            found.setdefault(group.kind, []).append(join.kept if join and join.group else units)
+    return found
 
 
 def _sublayer(model: PreTrainedModel, tensor: str) -> str:

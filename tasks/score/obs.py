@@ -26,9 +26,9 @@ def _units(weight: Tensor, gram: Gram, columns: Sequence[Sequence[int]]) -> Tens
         return ((weight.to(matrix) @ matrix) * weight.to(matrix)).sum().reshape(1)
     removal = greedy_removal(weight, matrix, columns)
     scores = torch.empty(len(columns), dtype=torch.float64)
-    # Later removals never cost less than earlier ones, so that the order of the scores is that of the removals.
     added = removal.error.cpu().diff(prepend=torch.zeros(1, dtype=torch.float64))
-    scores[removal.order] = added.cummax(0).values
+    # The order of the scores is that of the removals, even where a later one costs less than an earlier one.
+    scores[removal.order] = added.cummax(0).values * (1 + 1e-6 * torch.arange(len(added)))
     return scores
 
 

@@ -80,8 +80,8 @@ class Generation(TaskType):
             first, second = (model(input_ids=each).logits[0, :-1] for each in (ids, other))
         if not torch.allclose(first, second, atol=1e-4, rtol=1e-3):
             raise UserError(
-                f"model.source: {model.config.model_type} sees the tokens that it is to predict; task.type generation "
-                "needs a causal model, such as gpt2 or llama"
+                f"a {model.config.model_type} model sees the tokens that it is to predict; task.type generation "
+                "needs a causal one, such as gpt2 or llama"
             )
 
     def loss(self, outputs: ModelOutput, split: Split, rows: Rows) -> Tensor:

@@ -12,6 +12,7 @@ from transformers import (
     Gemma3TextConfig,
     GemmaConfig,
     GPT2Config,
+    GPTNeoXConfig,
     LlamaConfig,
     MistralConfig,
     OPTConfig,
@@ -64,6 +65,10 @@ CONFIGS = {
     "gpt2": GPT2Config(
         vocab_size=VOCABULARY, n_embd=32, n_layer=3, n_head=4, n_inner=48, n_positions=40, resid_pdrop=0.0,
         embd_pdrop=0.0, attn_pdrop=0.0, pad_token_id=1, bos_token_id=2, eos_token_id=2, num_labels=3,
+    ),
+    "gpt_neox": GPTNeoXConfig(
+        vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=48,
+        max_position_embeddings=40, pad_token_id=1, num_labels=3, classifier_dropout=0.0,
     ),
     "opt": OPTConfig(
         vocab_size=VOCABULARY, hidden_size=32, word_embed_proj_dim=32, num_hidden_layers=3, num_attention_heads=4,

@@ -77,7 +77,8 @@ def test_removed_units_give_nothing(model, split):
     """The reconstructed model and its shrunk form agree."""
     kept = uneven(model, whole=True)
     changed = copy.deepcopy(model)
-    errors = reconstruct(changed, kept, batches(split))
+    same, errors = reconstruct(changed, kept, batches(split))
+    assert same == {kind: units for kind, units in same.items() if kind in kept}
     assert errors
     assert all(0 <= error < 1 for error in errors.values())
     split = rows(10, seed=5)

@@ -106,7 +106,7 @@ def test_a_model_that_sees_the_next_token_is_refused(model):
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 32}
     torch.manual_seed(0)
     seeing = BertLMHeadModel(BertConfig(vocab_size=VOCABULARY, initializer_range=0.5, **sizes)).eval()
-    with pytest.raises(UserError, match="bert sees the tokens that it is to predict"):
+    with pytest.raises(UserError, match="a bert model sees the tokens that it is to predict"):
         TASK.check(seeing)
 
 

@@ -75,7 +75,7 @@ def finished(request, tmp_path_factory):
     metric = recipe.task.metric
     train_dense(root / "model", prepared, recipe.train, metric, 0, root / "s", dense, teacher)
     score_units(dense, prepared, recipe.score, False, 0, out["scores"])
-    prune(dense, dense, out["scores"], prepared, 0, recipe.score.criterion, recipe.prune, 0, out["cut"])
+    prune(dense, out["scores"], prepared, teacher, 0, recipe.score.criterion, recipe.prune, 0, out["cut"])
     finetune(out["cut"], dense, prepared, teacher, recipe.finetune, metric, 0, root / "s2", out["r1"])
     distill(dense, None, prepared, teacher, recipe.distill, metric, 0, root / "s3", out["student"])
     evaluate_round(

@@ -1,0 +1,179 @@
+"""One-shot structured pruning of MiniLM on Rotten Tomatoes: every criterion, with and without refitting, on test.
+
+    python tests/benchmarks/criteria.py            # about an hour on two cores; goes on where it stopped
+    python tests/benchmarks/criteria.py --table    # the table of what is there
+
+Three seeds of the dense model (the quickstart's settings, two epochs). A level is the share of the dense model's FLOPs
+that goes. Raw figures go to tests/benchmarks/results/criteria.jsonl, a line a run; models to .secateur/benchmarks.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import time
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from tasks.finetune import finetune
+from tasks.modeling.checkpoint import load
+from tasks.modeling.inference import forward, logits
+from tasks.modeling.size import size
+from tasks.prepare import prepare
+from tasks.prune import prune
+from tasks.recipe.load import resolve
+from tasks.score import CRITERIA, SCORES
+from tasks.score.criterion import Sample
+from tasks.sources import cache_dir, fetch
+from tasks.text.data import read_split
+from tasks.text.registry import read_task
+from tasks.train import train_dense
+
+ROOT = Path(".secateur/benchmarks/criteria")
+RESULTS = Path(__file__).parent / "results" / "criteria.jsonl"
+SEEDS, LEVELS, ROWS = (0, 1, 2), (0.3, 0.5, 0.7), 512
+BEST = ("obs", "solve", (0.25, 0.5, 0.67))
+"""Criterion, allocation and levels of what is recommended; chosen on validation, see CONTRIBUTING.md."""
+Key = tuple[int, str, str, bool, float, bool]
+
+
+def main() -> None:
+    """Runs what is not there yet and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--table", action="store_true", help="only print what is there")
+    if not parser.parse_args().table:
+        torch.set_num_threads(2)
+        done = {key(line) for line in lines()}
+        for run in plan():
+            if run not in done:
+                record(run)
+    print(table(lines()))
+
+
+def plan() -> list[Key]:
+    """(seed, criterion, allocation, refitted, level, recovered) of every run."""
+    runs: list[Key] = []
+    for seed in SEEDS:
+        runs += [(seed, BEST[0], BEST[1], True, level, False) for level in BEST[2]]
+        for criterion in sorted(CRITERIA):
+            runs += [(seed, criterion, "global", again, level, False) for level in LEVELS for again in (False, True)]
+    return runs + [(0, criterion, "global", True, 0.5, True) for criterion in sorted(CRITERIA)]
+
+
+def record(run: Key) -> None:
+    """Prunes, measures on validation and test, and adds a line to the raw figures."""
+    seed, criterion, allocation, again, level, recovered = run
+    recipe = resolve(
+        Path("quickstart"),
+        [
+            "train.epochs=2",
+            f"seed={seed}",
+            f"prune.rounds=[{{flops: {level}}}]",
+            f"prune.allocation={allocation}",
+            f"prune.reconstruct={json.dumps(again)}",
+            "finetune.epochs=1",
+        ],
+    )
+    prepared, dense, teacher = data(recipe), ROOT / f"dense{seed}", ROOT / f"teacher{seed}"
+    if not dense.is_dir():
+        made, source = ROOT / "partial", fetch(recipe.model.source, cache_dir(), Path(), "model")
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir(parents=True)
+        teacher.mkdir(exist_ok=True)
+        train_dense(source, prepared, recipe.train, "accuracy", seed, ROOT / f"scratch{seed}", made, teacher)
+        made.rename(dense)
+    scores = ROOT / f"scores{seed}-{criterion}"
+    if not scores.is_dir():
+        train, task = read_split(prepared, "train"), read_task(prepared)
+        rows = np.sort(np.random.default_rng(seed).permutation(len(train))[:ROWS])
+        start = time.perf_counter()
+        found = CRITERIA[criterion](Sample(load(dense), train.take(rows), 32, task, seed))
+        scores.mkdir()
+        save_file(found, scores / SCORES)
+        (scores / "seconds.json").write_text(json.dumps(time.perf_counter() - start))
+    cut = ROOT / "cut"
+    shutil.rmtree(cut, ignore_errors=True)
+    cut.mkdir()
+    start = time.perf_counter()
+    prune(dense, scores, prepared, teacher, 0, criterion, recipe.prune, seed, cut)
+    seconds = time.perf_counter() - start
+    if recovered:
+        out = ROOT / "recovered"
+        for path in (out, ROOT / "recovery"):
+            shutil.rmtree(path, ignore_errors=True)
+        out.mkdir()
+        finetune(cut, dense, prepared, teacher, recipe.finetune, "accuracy", seed, ROOT / "recovery", out)
+        cut = out
+    line = {
+        "seed": seed,
+        "criterion": criterion,
+        "allocation": allocation,
+        "reconstruct": again,
+        "level": level,
+        "recovered": recovered,
+        "score_seconds": json.loads((scores / "seconds.json").read_text()),
+        "prune_seconds": seconds,
+        "dense": accuracies(dense, prepared),
+        "pruned": accuracies(cut, prepared),
+        "flops_left": size(load(cut), 27)["flops"] / size(load(dense), 27)["flops"],
+    }
+    with RESULTS.open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    print(json.dumps(line), flush=True)
+
+
+def data(recipe) -> Path:
+    """The prepared data, made once."""
+    out = ROOT / "prepared"
+    if not out.is_dir():
+        made = ROOT / "preparing"
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir(parents=True)
+        prepare(recipe.data, recipe.task, recipe.model, 0, Path(), made)
+        made.rename(out)
+    return out
+
+
+def accuracies(model: Path, prepared: Path) -> dict[str, float]:
+    """On validation and test."""
+    run, found = forward(load(model)), {}
+    for name in ("validation", "test"):
+        split = read_split(prepared, name)
+        found[name] = float((logits(run, split, 64).argmax(-1) == split.labels).mean())
+    return found
+
+
+def lines() -> list[dict]:
+    """What is there."""
+    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.is_file() else []
+
+
+def key(line: dict) -> Key:
+    """Which run a line is of."""
+    return tuple(line[name] for name in ("seed", "criterion", "allocation", "reconstruct", "level", "recovered"))
+
+
+def table(found: list[dict]) -> str:
+    """Points of test accuracy lost, mean over seeds (and their number), as Markdown."""
+    groups: dict[tuple, dict[tuple, list[float]]] = {}
+    seconds: dict[tuple, list[float]] = {}
+    for line in found:
+        row = (line["criterion"], line["allocation"])
+        lost = 100 * (line["dense"]["test"] - line["pruned"]["test"])
+        groups.setdefault(row, {}).setdefault(key(line)[3:], []).append(lost)
+        seconds.setdefault(row, []).append(line["score_seconds"])
+    columns = sorted({column for row in groups.values() for column in row}, key=lambda c: (c[2], c[1], c[0]))
+    names = [f"−{level:.0%}{', refitted' if a else ''}{', 1 epoch' if r else ''}" for a, level, r in columns]
+    out = ["| criterion, allocation | " + " | ".join(names) + " | scoring, s |", "|---" * (len(columns) + 2) + "|"]
+    for row, cells in sorted(groups.items(), key=lambda item: statistics.mean(chain(*item[1].values()))):
+        values = [f"{statistics.mean(cells[c]):+.1f} ({len(cells[c])})" if c in cells else "" for c in columns]
+        out.append(f"| {', '.join(row)} | " + " | ".join(values) + f" | {statistics.median(seconds[row]):.0f} |")
+    return "\n".join(out)
+
+
+if __name__ == "__main__":
+    main()
