@@ -25,8 +25,8 @@ WIDTH = 100
 def status(root: Path) -> dict[str, Any]:
     """The recipe's name, the figures of every model, the state of every round, and the budget.
 
-    `budget` says whether it is met, by which model (`best`: the fastest that keeps the quality), and each limit's
-    check. Without a finished run `models` is empty, the budget is not met, and `note` says what to do.
+    `budget` says whether it is met, by which model (`best`: the fastest that keeps the quality on validation), and each
+    limit's check. Without a finished run `models` is empty, the budget is not met, and `note` says what to do.
 
     Raises:
         UserError: The recipe in params/pipeline.yaml is not a right one.

@@ -55,6 +55,7 @@ def score(job: Job) -> None:
         "weight" in recipe.prune.kinds,
         recipe.seed,
         out,
+        compare=job.key == "r1",
     )
 
 

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from tasks.core.files import tree_hash, write_json
 from tasks.recipe.load import dump, resolve
@@ -100,18 +102,68 @@ class Run:
         out = self.root / f"data/scores/{name}"
         out.mkdir(parents=True)
         save_file(vectors, out / "scores.safetensors")
+        if name == "r1":
+            self.compare(name)
         self.publish(f"data/scores/{name}", f"score@{name}", [model, "data/prepared"])
 
-    def plan(self, name: str, kept: list[tuple[int, int]]) -> dict[str, Any]:
-        groups = []
-        for layer, (heads, neurons) in enumerate(kept):
-            for kind, before, count in (("head", HEADS, heads), ("neuron", NEURONS, neurons)):
-                units = list(range(count))
-                groups.append(
-                    {"layer": layer, "kind": kind, "before": before, "kept": units, "removed": [*range(count, before)]}
-                )
+    def plan(
+        self, name: str, before: list[tuple[int, int]], kept: list[tuple[int, int]], allocation: str
+    ) -> dict[str, Any]:
+        groups, vectors = [], load_file(self.root / f"data/scores/{name}/scores.safetensors")
         threshold = {"head": 0.18, "neuron": 0.012}
-        return {"round": name, "criterion": "fisher", "allocation": "global", "threshold": threshold, "groups": groups}
+        for layer, (had, stay) in enumerate(zip(before, kept, strict=True)):
+            for number, (kind, dense) in enumerate((("head", HEADS), ("neuron", NEURONS))):
+                scores = vectors[f"{kind}.{layer}"]
+                groups.append(
+                    {
+                        "name": f"{kind}.{layer}",
+                        "layer": layer,
+                        "kind": kind,
+                        "before": dense,
+                        "kept": list(range(stay[number])),
+                        "removed": list(range(stay[number], had[number])),
+                        "removed_scores": scores[stay[number] :].tolist(),
+                        "divisor": float(np.linalg.norm(scores)),
+                        "lowest_kept": threshold[kind] * 1.01,
+                        "highest_removed": threshold[kind] * 0.98,
+                    }
+                )
+        curves = {
+            f"head.{layer}": {str(count): 0.04 * (layer + 1) * (1 - count / had) ** 2 for count in range(1, had + 1, 2)}
+            for layer, (had, _) in enumerate(before)
+        }
+        return {
+            "goal": {"head": {"share": 0.3}, "neuron": {"share": 0.3}},
+            "criterion": "fisher",
+            "allocation": allocation,
+            "unselected": "remove",
+            "threshold": threshold,
+            "sensitivity": curves if allocation == "sensitivity" else {},
+            "errors": {f"bert.encoder.layer.{layer}.output.dense.weight": 0.01 * layer for layer in range(LAYERS)},
+            "layers": list(range(LAYERS)),
+            "groups": groups,
+            "weights": [],
+        }
+
+    def compare(self, name: str) -> None:
+        """Scores of the round by three criteria: its own, one that agrees, one that does not."""
+        vectors = load_file(self.root / f"data/scores/{name}/scores.safetensors")
+        generator = np.random.default_rng(5)
+        found = {f"fisher/{key}": values for key, values in vectors.items()}
+        found |= {f"obs/{key}": values**2 for key, values in vectors.items()}
+        found |= {f"random/{key}": generator.random(len(v)).astype(np.float32) for key, v in vectors.items()}
+        save_file(found, self.root / f"data/scores/{name}/compare.safetensors")
+
+    def examples(self) -> None:
+        """Test texts, and what each model says of them: 200 of the 1968."""
+        generator = np.random.default_rng(7)
+        label = generator.integers(0, 2, 200)
+        right = {name: generator.random(200) < facts[2] for name, facts in MODELS.items()}
+        said = {name: np.where(hit, label, 1 - label) for name, hit in right.items()}
+        texts = [f"a film, the {number}th of all" for number in range(200)]
+        pq.write_table(pa.table({"text": texts, "label": label}), self.root / "data/prepared/test.parquet")
+        (self.root / "data/evaluate/test").mkdir(parents=True)
+        pq.write_table(pa.table({"label": label, **said}), self.root / "data/evaluate/test/predictions.parquet")
 
     def verdict(self, name: str, state: str, because: str, quality: float, parameters: int) -> dict[str, Any]:
         facts = {"round": name, "state": state, "because": because, "quality": quality, "dense_quality": 0.8455}
@@ -131,6 +183,8 @@ class Run:
                 "drop": drop,
                 "drop_low": drop - (0.009 if name != "dense" else 0),
                 "drop_high": drop + (0.009 if name != "dense" else 0),
+                "validation_quality": quality + 0.0035,
+                "validation_drop": drop,
                 "parameters": int(millions * 1e6),
                 "bytes": int(millions * 1e6 * (4 if name.endswith("fp32") or form == "pytorch" else 1.2)),
                 "flops": flops * 10**6,
@@ -166,6 +220,8 @@ def finished_run(tmp_path: Path) -> Path:
         "dropped": {"other labels": 1092, "empty": 0, "duplicates": 322},
         "overlap": {"train and validation": 0, "train and test": 0, "validation and test": 0},
     }
+    (root / "data/prepared").mkdir(parents=True)
+    run.examples()
     run.publish("data/prepared", "prepare", [], data=data)
     run.publish("models/dense", "train", ["data/prepared"], training=training(2, 0.69, 0.28, 0.8455))
     run.publish("data/teacher", "train", ["data/prepared"])
@@ -176,9 +232,8 @@ def finished_run(tmp_path: Path) -> Path:
     before, model, after = [(HEADS, NEURONS)] * LAYERS, "models/dense", "data/teacher"
     for number, name in enumerate(("r1", "r2")):
         run.score(name, model, before, number)
-        run.publish(
-            f"models/cut/{name}", f"prune@{name}", [model, f"data/scores/{name}"], plan=run.plan(name, kept[name])
-        )
+        plan = run.plan(name, before, kept[name], ("global", "sensitivity")[number])
+        run.publish(f"models/cut/{name}", f"prune@{name}", [model, f"data/scores/{name}"], plan=plan)
         inputs = [f"models/cut/{name}", "data/prepared", "data/teacher"]
         curves = training(1, 0.5 - 0.05 * number, 0.36, 0.842 - 0.008 * number)
         run.publish(f"models/rounds/{name}", f"finetune@{name}", inputs, training=curves)

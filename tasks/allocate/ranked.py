@@ -51,6 +51,17 @@ def by_threshold(groups: Mapping[K, Units], threshold: float) -> Allocation[K]:
     return _priced(groups, replace(ranking.first(ranking.value >= threshold), threshold=threshold))
 
 
+def margin(units: Units, kept: int) -> tuple[float | None, float | None]:
+    """Of a group that keeps `kept` units, the lowest block that stays of its own merit and the highest that goes.
+
+    Both as they compare with `Allocation.threshold`: mean score per cost. None where there is no such block.
+    """
+    _, value, size, _, forced = _blocks(0, units)
+    stay = np.cumsum(size) <= kept
+    lowest, highest = value[stay & ~forced], value[~stay]
+    return float(lowest.min()) if len(lowest) else None, float(highest.max()) if len(highest) else None
+
+
 @dataclass(frozen=True, eq=False)
 class _Ranking(Generic[K]):
     """Blocks in the order in which they are taken; those that must stay come first."""

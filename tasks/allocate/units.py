@@ -82,9 +82,12 @@ class Units:
 
 def normalized(groups: Mapping[K, Units]) -> dict[K, Units]:
     """Divides the scores of each group by their L2 norm, so that layers compare (Molchanov et al., 2017)."""
-    tiny = np.finfo(np.float64).tiny
-    norms = {key: max(float(np.linalg.norm(units.scores)), float(tiny)) for key, units in groups.items()}
-    return {key: replace(units, scores=units.scores / norms[key]) for key, units in groups.items()}
+    return {key: replace(units, scores=units.scores / norm(units.scores)) for key, units in groups.items()}
+
+
+def norm(scores: Floats) -> float:
+    """The L2 norm that `normalized` divides by: never 0."""
+    return max(float(np.linalg.norm(scores)), float(np.finfo(np.float64).tiny))
 
 
 def cost_at(groups: Mapping[K, Units], ratio: float) -> float:

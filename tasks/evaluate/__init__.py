@@ -96,6 +96,7 @@ def evaluate_models(
 ) -> None:  # fmt: skip
     """Quality, size and speed of every model on test; writes `quality.json`, `predictions.parquet`, `times.json`.
 
+    Quality on validation is written too: the best model is chosen by it, so that its quality on test is no choice's.
     Of causal models also what they write, in `samples.json`.
 
     Args:
@@ -103,7 +104,7 @@ def evaluate_models(
         good: name of the last good round, if any.
         root: paths are written relative to it.
     """
-    splits = _splits(models, prepared)
+    splits, validations = _splits(models, prepared, "test"), _splits(models, prepared, "validation")
     dense = next(iter(models))
     split = splits[dense]
     threads = torch.get_num_threads()
@@ -113,12 +114,18 @@ def evaluate_models(
     task = read_task(prepared)
     predictions: dict[str, Any] = {}
     cells: dict[str, NDArray[np.float64]] = {}
+    validated: dict[str, float] = {}
     for name, entry in models.items():
-        own = splits[name]
-        opened[name], memory[name] = peak_memory(partial(open_model, entry.directory, threads), own.batch(longest))
-        outputs = logits(opened[name], own, settings.batch_size)
-        predictions[name] = task.predict(outputs, own, read_json(entry.directory / "config.json"))
-        cells[name] = task.cells(predictions[name], own)
+        opened[name], memory[name] = peak_memory(
+            partial(open_model, entry.directory, threads), splits[name].batch(longest)
+        )
+        config = read_json(entry.directory / "config.json")
+        predictions[name], said = (
+            task.predict(logits(opened[name], own, settings.batch_size), own, config)
+            for own in (splits[name], validations[name])
+        )
+        cells[name] = task.cells(predictions[name], splits[name])
+        validated[name] = quality(task.metrics[metric], task.cells(said, validations[name]))
         progress("model", len(opened), len(models))
     examples = len(next(iter(cells.values())))
     bootstrap = Bootstrap(task.metrics[metric], examples, settings.bootstrap, seed)
@@ -140,6 +147,8 @@ def evaluate_models(
             "drop": lost.value,
             "drop_low": lost.low,
             "drop_high": lost.high,
+            "validation_quality": validated[name],
+            "validation_drop": validated[dense] - validated[name],
             "metrics": {other: quality(score, cells[name]) for other, score in shown.items()},
             "bytes": tree_bytes(graph if graph.is_file() else entry.directory / WEIGHTS),
             **sizes[entry.checkpoint],
@@ -156,14 +165,14 @@ def evaluate_models(
     write_json(times / "times.json", {"threads": threads, "models": measured})
 
 
-def _splits(models: Mapping[str, Entry], prepared: Path) -> dict[str, Split]:
-    """The test rows as each model takes them; models of the same vocabulary share them."""
+def _splits(models: Mapping[str, Entry], prepared: Path, split: str) -> dict[str, Split]:
+    """Rows of a split as each model takes them; models of the same vocabulary share them."""
     read: dict[bytes, Split] = {}
     splits = {}
     for name, entry in models.items():
         file = entry.directory / VOCABULARY
         key = file.read_bytes() if file.is_file() else b""
         if key not in read:
-            read[key] = read_split(prepared, "test", entry.directory)
+            read[key] = read_split(prepared, split, entry.directory)
         splits[name] = read[key]
     return splits

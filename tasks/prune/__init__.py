@@ -16,19 +16,21 @@ from tasks.families import family_of
 from tasks.modeling.checkpoint import load, save
 from tasks.modeling.inference import device
 from tasks.modeling.matrices import matrices
-from tasks.modeling.shrink import chosen as chosen_units
-from tasks.modeling.shrink import dense_counts, shrink
+from tasks.modeling.shrink import shrink
 from tasks.modeling.size import SIZES, size
 from tasks.prune.costs import unit_costs
 from tasks.prune.curves import Sensitivity
-from tasks.prune.plan import WEIGHT, Plan, plan
+from tasks.prune.plan import WEIGHT, plan
+from tasks.prune.removed import dense_layers, removed_units, removed_weights
 from tasks.prune.unused import with_vocabulary
 from tasks.recipe.goal import Amount
 from tasks.recipe.schema import Prune
+from tasks.reconstruct.layerwise import Loss
 from tasks.reconstruct.units import reconstruct
 from tasks.reconstruct.weights import PER_ROW, adapt, drop, mask
 from tasks.text.data import Split, read_split
 from tasks.text.registry import read_task
+from tasks.text.task import TaskType
 from tasks.training.reinit import kept_entries, reinitialize
 
 
@@ -45,8 +47,10 @@ def prune(
         teacher: out of the train stage; holds what the dense model costs, of which shares are counted.
         criterion: by which it was scored.
         out: gets the checkpoint and the plan: for each layer and kind the units of the dense model that stay, those
-            this round removed, and the score of each of the latter; what was measured, and what each matrix lost; of
-            a vocabulary that was pruned its sizes and proof. Such a checkpoint has its own tokenizer beside it.
+            this round removed, and the score of each of the latter; the zeros of each matrix; what was measured, and
+            what each matrix lost; of a vocabulary that was pruned its sizes and proof. `layers` are the dense model's
+            numbers of the layers that names of groups and matrices count. Where tokens are gone, the rebuilt tokenizer
+            lies beside the checkpoint.
     """
     goal = settings.goals[number]
     source, tokens = with_vocabulary(load(model).to(device()), model, prepared, goal, settings, out)
@@ -66,30 +70,38 @@ def prune(
         partial(_budget, source, read_json(teacher / SIZES), settings, costs, goal.share, length),
         lambda units: Sensitivity(source, sample, settings.batch_size, task, damping)(units),
     )
-    groups = _removed(source, importance, chosen)
+    groups, layers = removed_units(source, importance, chosen), dense_layers(source)
     weights = goal.kinds.get(WEIGHT)
     errors: dict[str, float] = {}
+    thinned: list[dict[str, Any]] = []
     if settings.unselected != "remove" and number + 1 < len(settings.goals):
         kept = kept_entries(
             family_of(source.config.model_type).groups(source), dict(source.named_parameters()), chosen.kept
         )
         if weights:
-            kept |= _folded(source, _masks(source, importance, criterion, weights))
+            masks = _masks(source, importance, criterion, weights)
+            kept |= _folded(source, masks)
+            thinned = removed_weights(source, masks, importance)
         smaller = reinitialize(source, kept, settings.unselected, seed + number)
     else:
         if settings.reconstruct and chosen.kept:
             batches, again = _batches(sample, settings, source), criterion == "obs"
-            stay, errors = reconstruct(source, chosen.kept, batches, settings.damping, choose=again)
+            loss = _loss(sample, settings, task)
+            stay, errors = reconstruct(source, chosen.kept, batches, settings.damping, choose=again, loss=loss)
             chosen = replace(chosen, kept=stay)
-        groups = _removed(source, importance, chosen)
+        groups = removed_units(source, importance, chosen)
         smaller = shrink(source, chosen.kept) if chosen.kept else source
         if weights:
             _thin(smaller, importance, criterion, weights, _batches(sample, settings, smaller), settings)
+            masks = {matrix.tensor: matrix.read() != 0 for matrix in matrices(smaller)}
+            thinned = removed_weights(smaller, masks, importance)
     save(smaller, out)
     facts = {"goal": goal.as_item(), "criterion": criterion, "allocation": settings.allocation}
     facts["unselected"] = "remove" if number + 1 == len(settings.goals) else settings.unselected
     measured = {"threshold": chosen.thresholds, "sensitivity": chosen.curves, "errors": errors}
-    write_json(out / "plan.json", {**facts, **tokens, **measured, "groups": groups})
+    write_json(
+        out / "plan.json", {**facts, **tokens, **measured, "layers": layers, "groups": groups, "weights": thinned}
+    )
 
 
 def _budget(
@@ -104,6 +116,11 @@ def _budget(
 def _batches(sample: Split, settings: Prune, model: PreTrainedModel) -> list[dict[str, Tensor]]:
     batches = (sample.batch(rows) for rows in sample.by_length(settings.batch_size))
     return [{name: torch.from_numpy(array).to(model.device) for name, array in batch.items()} for batch in batches]
+
+
+def _loss(sample: Split, settings: Prune, task: TaskType) -> Loss:
+    rows = list(sample.by_length(settings.batch_size))
+    return lambda outputs, number: task.loss(outputs, sample, rows[number])
 
 
 def _thin(
@@ -131,27 +148,3 @@ def _masks(model: PreTrainedModel, scores: dict[str, Tensor], criterion: str, am
 
 def _folded(model: PreTrainedModel, masks: dict[str, Tensor]) -> dict[str, Tensor]:
     return {matrix.tensor: matrix.fold(masks[matrix.tensor]) for matrix in matrices(model)}
-
-
-def _removed(model: PreTrainedModel, scores: dict[str, Tensor], plan: Plan) -> list[dict[str, Any]]:
-    """Of each group that was up for pruning: what stays, what went and its scores, in the dense model's numbers."""
-    dense, before = dense_counts(model), getattr(model.config, "pruned", None)
-    entries = []
-    for group, units in chosen_units(family_of(model.config.model_type), model, plan.kept):
-        if group.kind not in plan.kept:
-            continue
-        layer = before["layers"][group.layer] if before else group.layer
-        names = before["kept"].get(group.kind, {}).get(str(layer)) if before else None
-        names = names or list(range(group.count))
-        gone = [unit for unit in range(group.count) if unit not in set(units)]
-        entries.append(
-            {
-                "layer": layer,
-                "kind": group.kind,
-                "before": dense[group.kind][layer],
-                "kept": [names[unit] for unit in units],
-                "removed": [names[unit] for unit in gone],
-                "removed_scores": scores[group.name][gone].tolist(),
-            }
-        )
-    return entries

@@ -12,7 +12,7 @@ from tasks.allocate.cost import Linear
 from tasks.allocate.levels import Allocation, Levels
 from tasks.allocate.sensitivity import equal_loss
 from tasks.allocate.solve import solve
-from tasks.allocate.units import Floats, Units, cost_at, normalized
+from tasks.allocate.units import Floats, Units, cost_at, norm, normalized
 from tasks.core.errors import UserError
 from tasks.families import family_of
 from tasks.families.anatomy import LAYER, WHOLE, WIDTH, Group
@@ -27,6 +27,17 @@ Curves = Callable[[Mapping[str, Units]], Mapping[str, Mapping[int, float]]]
 
 
 @dataclass(frozen=True)
+class Margin:
+    """How near to going the units of a group were, in what thresholds are compared with: block means."""
+
+    divisor: float
+    """What scores were divided by before they were compared: their norm if the plan normalizes, times a unit's cost."""
+    lowest_kept: float | None
+    """Of the blocks that stay of their own merit; None where none does."""
+    highest_removed: float | None
+
+
+@dataclass(frozen=True)
 class Plan:
     """What stays."""
 
@@ -36,6 +47,8 @@ class Plan:
     """By kind, the score below which units go, where one serves all layers."""
     curves: dict[str, dict[str, float]] = field(default_factory=dict)
     """What was measured: by group, the loss by number of units kept."""
+    margins: dict[str, Margin] = field(default_factory=dict)
+    """By group, what the threshold compares."""
 
 
 def plan(
@@ -70,6 +83,7 @@ def plan(
         return found
 
     kept: dict[str, int] = {}
+    compared: dict[str, Units] = {}
     thresholds: dict[str, float | None] = {}
     if goal.cost:
         if LAYER in settings.units and len(settings.units) > 1:
@@ -80,18 +94,25 @@ def plan(
             for name, units in _units(model, groups, kind, scores, settings).items()
         }
         found = _within(priced, budget(goal.cost), settings, curve)
-        kept = found.kept
+        kept, compared = found.kept, priced
         thresholds = dict.fromkeys(settings.units, found.threshold)
     for kind, amount in goal.kinds.items():
         if kind != WEIGHT:
-            found = _amount(_units(model, groups, kind, scores, settings), amount, settings, curve)
+            units = _units(model, groups, kind, scores, settings)
+            found = _amount(units, amount, settings, curve)
             kept |= found.kept
+            compared |= units
             thresholds[kind] = found.threshold
     chosen: dict[str, list[list[int]]] = {kind: [] for kind in settings.units}
+    margins = {}
     for group in groups:
         unit = _unit(group, scores, settings)
-        chosen[group.kind].append(unit.best(kept.get(group.name, group.count)))
-    return Plan({kind: units for kind, units in chosen.items() if units}, thresholds, measured)
+        count = kept.get(group.name, group.count)
+        chosen[group.kind].append(unit.best(count))
+        ranked_as = compared.get(group.name, unit)
+        divisor = ranked_as.cost * (norm(unit.scores) if settings.normalize else 1.0)
+        margins[group.name] = Margin(divisor, *ranked.margin(ranked_as, count))
+    return Plan({kind: units for kind, units in chosen.items() if units}, thresholds, measured, margins)
 
 
 def _check(model: PreTrainedModel, groups: Sequence[Group], scores: Mapping[str, Tensor], settings: Prune) -> None:

@@ -63,15 +63,16 @@ def verdict(checks: list[Check]) -> str:
 def best(checks: Mapping[str, list[Check]], models: Mapping[str, Mapping[str, Any]]) -> str | None:
     """The fastest model that keeps the quality, one that meets the whole budget before any other; None if none does.
 
-    The speed of a model is the smaller of its speed-ups at batch 1 and batch 32.
+    The speed of a model is the smaller of its speed-ups at batch 1 and batch 32; of equally fast ones the one that lost
+    less is better. `checks` hold figures on validation, where models are chosen.
     """
 
     def keeps(name: str) -> bool:
         return all(check.met for check in checks[name] if check.name == "max_drop")
 
-    def rank(name: str) -> tuple[bool, float]:
-        speeds = [models[name].get(key) for key in ("speedup_b1", "speedup_b32")]
-        return all(check.met for check in checks[name]), min((speed or 0.0) for speed in speeds)
+    def rank(name: str) -> tuple[bool, float, float]:
+        speeds = [models[name].get(key) or 0.0 for key in ("speedup_b1", "speedup_b32")]
+        return all(check.met for check in checks[name]), min(speeds), -models[name]["validation_drop"]
 
     return max((name for name in models if keeps(name)), key=rank, default=None)
 

@@ -24,21 +24,24 @@ class Outcome:
     threads: int
     models: dict[str, dict[str, Any]]
     checks: dict[str, list[Check]]
+    """Of each model's quality on test."""
     best: str | None
-    """The fastest model that keeps the quality."""
+    """The fastest model that keeps the quality on validation."""
 
     @property
     def met(self) -> bool:
-        """Whether one model meets the whole budget."""
+        """Whether the best model meets the whole budget, on test."""
         return self.best is not None and all(check.met for check in self.checks[self.best])
 
     def keeps_quality(self, name: str) -> bool:
-        """Whether a model loses no more than the budget allows."""
+        """Whether a model loses no more on test than the budget allows."""
         return all(check.met for check in self.checks[name] if check.name == "max_drop")
 
 
 def outcome(budget: Budget, evaluated: Path, times: Path) -> Outcome:
     """Reads the final figures.
+
+    The best model is chosen by `validation_drop`; what is shown, and held against the budget, is measured on test.
 
     Args:
         budget: The recipe's.
@@ -57,7 +60,8 @@ def outcome(budget: Budget, evaluated: Path, times: Path) -> Outcome:
         shares = {f"{key}_share": facts[key] / dense[key] for key in ("parameters", "flops")}
         models[name] = {"name": name, **facts, **shares, **dict.fromkeys(TIMED), **clock["models"].get(name, {})}
     checks = {name: judge(budget, facts) for name, facts in models.items()}
-    return Outcome(quality["metric"], quality["rows"], clock["threads"], models, checks, best(checks, models))
+    choice = {name: judge(budget, {**facts, "drop": facts["validation_drop"]}) for name, facts in models.items()}
+    return Outcome(quality["metric"], quality["rows"], clock["threads"], models, checks, best(choice, models))
 
 
 def round_number(name: str) -> int:

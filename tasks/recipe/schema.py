@@ -24,6 +24,10 @@ Count = Annotated[int, Field(ge=1)]
 KindName = Literal["head", "kv_group", "neuron", "attention", "ffn", "layer", "width", "weight", "vocabulary"]
 CostName = Literal["parameters", "flops"]
 GoalName = Literal[KindName, CostName]
+CriterionName = Literal[
+    "random", "magnitude", "magnitude_l1", "gradient", "taylor", "taylor_absolute", "fisher", "activation", "wanda",
+    "obs", "obs_fisher",
+]  # fmt: skip
 Layer = Annotated[int, Field(ge=0)]
 LayerMap = Literal["uniform", "last", "learned"] | Annotated[tuple[tuple[Layer, Layer], ...], Field(min_length=1)]
 """Which layer of a student learns from which of its teacher; or pairs (of the student, of the teacher)."""
@@ -167,10 +171,8 @@ class Distill(Recovery):
 
 
 class Score(Section):
-    criterion: Literal[
-        "random", "magnitude", "magnitude_l1", "gradient", "taylor", "taylor_absolute", "fisher", "activation", "wanda",
-        "obs", "obs_fisher",
-    ]  # fmt: skip
+    criterion: CriterionName
+    compare: tuple[CriterionName, ...]
     rows: Count
     batch_size: Count
 

@@ -23,7 +23,7 @@ class Gram:
 
     matrix: X^T X (features, features).
     total: the sum of X over tokens (features,).
-    tokens: how many rows were added.
+    tokens: how many rows were added, or the sum of their weights.
     cross: X_dense^T X (dense_features, features), or None without a dense stream.
     dense: X_dense^T X_dense (dense_features, dense_features), or None.
     dense_total: the sum of X_dense over tokens (dense_features,), or None.
@@ -31,7 +31,7 @@ class Gram:
 
     matrix: Tensor
     total: Tensor
-    tokens: int = 0
+    tokens: float = 0
     cross: Tensor | None = None
     dense: Tensor | None = None
     dense_total: Tensor | None = None
@@ -53,8 +53,10 @@ class Gram:
             dense_total=zeros(dense_features),
         )
 
-    def add(self, x: Tensor, dense: Tensor | None = None) -> None:
+    def add(self, x: Tensor, dense: Tensor | None = None, weights: Tensor | None = None) -> None:
         """Adds a batch `x` (..., features), of any float type, and the same tokens in the dense model.
+
+        `weights` (tokens,) says how much each counts; all the same if None.
 
         Leave out padding first (`x[attention_mask.bool()]`): it is no token. Products of 4096 rows are taken in the
         type of `x` and added up in float64. Time: O(tokens f^2). Raises ValueError where the two streams do not belong
@@ -68,14 +70,18 @@ class Gram:
             raise ValueError(f"{len(x)} tokens of the pruned model against {len(other)} of the dense one")
         for start in range(0, len(x), ROWS):
             rows = x[start : start + ROWS].to(self.matrix.device)
-            self.matrix += rows.T @ rows
-            self.total += rows.double().sum(0)
+            each = rows if weights is None else rows * weights[start : start + ROWS, None].to(rows)
+            self.matrix += each.T @ rows
+            self.total += each.double().sum(0)
             if other is not None and self.cross is not None and self.dense is not None and self.dense_total is not None:
                 dense_rows = other[start : start + ROWS].to(self.matrix.device)
-                self.cross += dense_rows.T @ rows
-                self.dense += dense_rows.T @ dense_rows
-                self.dense_total += dense_rows.double().sum(0)
-        self.tokens += len(x)
+                each_dense = (
+                    dense_rows if weights is None else dense_rows * weights[start : start + ROWS, None].to(rows)
+                )
+                self.cross += each_dense.T @ rows
+                self.dense += each_dense.T @ dense_rows
+                self.dense_total += each_dense.double().sum(0)
+        self.tokens += len(x) if weights is None else float(weights.double().sum())
 
     def centred(self) -> "Gram":
         """The same sums of X minus its mean over tokens: what is left to the weights once a bias is fitted beside them.

@@ -13,6 +13,10 @@ from tasks.modeling.matrices import Matrix, watching
 
 Batches = Sequence[Mapping[str, Tensor]]
 """Inputs of a model, each batch with its `attention_mask` (rows, length)."""
+Loss = Callable[[Any, int], Tensor]
+"""(outputs of the model, number of the batch) to losses of its rows."""
+EVEN = 0.1
+"""Share of a token's weight that all tokens of a row have alike."""
 
 
 class Stream:
@@ -21,7 +25,7 @@ class Stream:
     Memory: rows * length * width numbers. Time: one pass of the model to begin with, then one of a layer for each call.
     """
 
-    def __init__(self, model: PreTrainedModel, batches: Batches) -> None:
+    def __init__(self, model: PreTrainedModel, batches: Batches, loss: Loss | None = None) -> None:
         self.family = family_of(model.config.model_type)
         self.layers: Any = model.get_submodule(self.family.layers)
         self.hidden: list[Tensor] = []
@@ -29,11 +33,46 @@ class Stream:
         """By batch, then layer: what the layer is called with beside hidden states."""
         masks = [batch["attention_mask"].bool() for batch in batches]
         self.masks = [(mask.T if self.family.time_major else mask).flatten() for mask in masks]
-        with torch.no_grad(), _without_cache(model):
-            for batch in batches:
-                self._record(model, batch)
+        self.weights: list[list[Tensor]] = []
+        """By batch, then layer: how much each live token counts, 1 in the mean of its row; empty without a loss."""
+        with _without_cache(model):
+            for number, batch in enumerate(batches):
+                if loss is None:
+                    with torch.no_grad():
+                        self._record(model, batch)
+                else:
+                    self._weigh(model, batch, number, loss)
 
-    def _record(self, model: PreTrainedModel, batch: Mapping[str, Tensor]) -> None:
+    def _weigh(self, model: PreTrainedModel, batch: Mapping[str, Tensor], number: int, loss: Loss) -> None:
+        """Records, and takes how steep the loss is in each token of each layer's output, by row."""
+        outs: list[Tensor] = []
+
+        def note(_: nn.Module, __: Any, out: Any) -> None:
+            hidden = out[0] if isinstance(out, tuple) else out
+            hidden.retain_grad()
+            outs.append(hidden)
+
+        hooks = [layer.register_forward_hook(note) for layer in self.layers]
+        try:
+            loss(self._record(model, batch), number).sum().backward()  # type: ignore[no-untyped-call]
+        finally:
+            for hook in hooks:
+                hook.remove()
+            model.zero_grad(set_to_none=True)
+        live = batch["attention_mask"].bool()
+        live = live.T if self.family.time_major else live
+        place = 0 if self.family.time_major else 1
+        weights = []
+        for hidden in outs:
+            steep = torch.zeros(live.shape) if hidden.grad is None else hidden.grad.double().square().sum(-1)
+            steep = steep.masked_fill(~live, 0.0)
+            total, tokens = steep.sum(place, keepdim=True), live.sum(place, keepdim=True)
+            share = torch.where(total > 0, steep * tokens / total.clamp_min(torch.finfo(steep.dtype).tiny), 1.0)
+            weights.append(((1 - EVEN) * share + EVEN).flatten()[live.flatten()].float())
+        self.weights.append(weights)
+        self.hidden[-1] = self.hidden[-1].detach()
+
+    def _record(self, model: PreTrainedModel, batch: Mapping[str, Tensor]) -> Any:
         calls: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
 
         def note(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -43,11 +82,12 @@ class Stream:
 
         hooks = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in self.layers]
         try:
-            model(**batch)
+            outputs = model(**batch)
         finally:
             for hook in hooks:
                 hook.remove()
         self.calls.append(calls)
+        return outputs
 
     def inputs(self, number: int, layer: nn.Module, matrices: Sequence[Matrix]) -> Iterator[dict[str, Tensor]]:
         """Runs `layer` as layer `number`; yields for each batch the inputs of its matrices, by name.

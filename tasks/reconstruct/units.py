@@ -18,7 +18,7 @@ from tasks.families.anatomy import LAYER, WHOLE, WIDTH, Group, Kept
 from tasks.modeling.matrices import Matrix, layer_matrices, matrices
 from tasks.modeling.shrink import chosen, zero
 from tasks.reconstruct.gram import Gram, damped
-from tasks.reconstruct.layerwise import Batches, Stream
+from tasks.reconstruct.layerwise import Batches, Loss, Stream
 from tasks.reconstruct.least_squares import least_squares
 from tasks.reconstruct.structured import greedy_removal
 
@@ -36,7 +36,13 @@ class Join:
 
 
 def reconstruct(
-    model: PreTrainedModel, kept: Kept, batches: Batches, damping: float = 0.01, *, choose: bool = False
+    model: PreTrainedModel,
+    kept: Kept,
+    batches: Batches,
+    damping: float = 0.01,
+    *,
+    choose: bool = False,
+    loss: Loss | None = None,
 ) -> tuple[dict[str, list[list[int]]], dict[str, float]]:
     """Makes the units not in `kept` give nothing and adapts the others; `model` keeps its shapes (see `shrink`).
 
@@ -50,12 +56,14 @@ def reconstruct(
         choose: as many units stay, but which ones is chosen anew by OBS (see `structured.py`), on the inputs that
             each matrix really gets once the layers below are pruned.
 
+        loss: tokens count by how steep it is in them; all alike if None.
+
     Returns:
         `kept` with what was chosen; and by name of the matrix, the share of its output's energy that is lost.
     """
     model.eval()
     joins, gone = _joins(model, kept)
-    stream = Stream(model, batches)
+    stream = Stream(model, batches, loss)
     dense = copy.copy(stream)
     dense.hidden = list(stream.hidden)
     errors: dict[str, float] = {}
@@ -141,8 +149,9 @@ def _gram(number: int, mine: tuple[Stream, nn.Module, Matrix], dense: tuple[Stre
     width = mine[2].width
     gram = Gram.empty(width, width, mine[2].parameter.device)
     streams = (stream.inputs(number, layer, [matrix]) for stream, layer, matrix in (mine, dense))
-    for x, target in zip(*streams, strict=True):
-        gram.add(x[mine[2].tensor], target[mine[2].tensor])
+    for batch, (x, target) in enumerate(zip(*streams, strict=True)):
+        weights = mine[0].weights[batch][number] if mine[0].weights else None
+        gram.add(x[mine[2].tensor], target[mine[2].tensor], weights)
     return gram
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from tasks.core.files import read_json
 from tasks.recipe.outcome import front, outcome, round_number
 from tasks.recipe.schema import Recipe
+from tasks.report.reasons import left
 from tasks.report.words import verdict
 
 
@@ -34,25 +35,11 @@ def digest(recipe: Recipe, prepared: Path, rounds: Path, evaluated: Path, times:
         "verdict": verdict(recipe.budget, found.metric, found.models.get(best), checks),
         "models": marked,
         "rounds": [read_json(path) for path in _rounds(rounds, "verdict.json")],
-        "removed": removed(models / "cut"),
+        "removed": left(models / "cut"),
         "training": curves(models),
         "samples": read_json(samples) if samples.is_file() else None,
         "data": read_json(prepared / "data.json"),
     }
-
-
-def removed(cut: Path) -> list[dict[str, Any]]:
-    """For each round that removed something: units kept and total, by kind and layer."""
-    found = []
-    for path in _rounds(cut, "plan.json"):
-        plan = read_json(path)
-        layers = [
-            {"layer": group["layer"], "kind": group["kind"], "kept": len(group["kept"]), "total": group["before"]}
-            for group in plan["groups"]
-        ]
-        facts = {key: plan[key] for key in ("allocation", "threshold")}
-        found.append({"round": path.parent.name, **facts, "layers": layers})
-    return found
 
 
 def curves(models: Path) -> dict[str, Any]:

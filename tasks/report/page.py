@@ -1,4 +1,4 @@
-"""From the facts of a run to report.html, its pictures and report.json."""
+"""From the facts of a run to report.html, its pictures, report.json and explanation.json."""
 
 from pathlib import Path
 from typing import Any
@@ -9,17 +9,21 @@ from markupsafe import Markup
 from tasks.core.files import write_json
 from tasks.recipe.schema import Recipe
 from tasks.report import words
+from tasks.report.agreement import agreement_picture
 from tasks.report.canvas import COLOURS
+from tasks.report.changed import SHOWN, excerpts
 from tasks.report.curves import curves
 from tasks.report.digest import digest
+from tasks.report.explanation import explanation
 from tasks.report.lineage import lineage
-from tasks.report.removed import removed
-from tasks.report.scores import scores
+from tasks.report.removed import removed, short, zeros
+from tasks.report.scores import mass_picture, scores
+from tasks.report.sensitivity import sensitivity_picture
 from tasks.report.tradeoff import tradeoff
 
 
 def report(recipe: Recipe, root: Path, out: Path) -> None:
-    """Writes report.html, report.json and the pictures as PNG.
+    """Writes report.html, report.json, explanation.json (why) and the pictures as PNG.
 
     Args:
         recipe: Its name, budget and prune settings are shown.
@@ -32,6 +36,9 @@ def report(recipe: Recipe, root: Path, out: Path) -> None:
     facts = digest(recipe, prepared, rounds, evaluated, times, models)
     facts["lineage"] = lineage([prepared, scored, rounds, evaluated, times, models])
     write_json(out / "report.json", facts)
+    why = explanation(recipe, facts, data, models)
+    write_json(out / "explanation.json", why)
+    first = (why["changed"] or {"examples": []})["examples"][:SHOWN]
     environment = Environment(
         loader=PackageLoader("tasks.report", "."),
         autoescape=True,
@@ -44,22 +51,29 @@ def report(recipe: Recipe, root: Path, out: Path) -> None:
         "signed": words.signed,
         "scaled": words.scaled,
         "milliseconds": words.milliseconds,
+        "figure": words.figure,
+        "answer": words.answer,
+        "short": short,
         "title_of": words.title,
         "limit_of": words.limit,
         "reached_of": words.reached,
     }
     page = environment.get_template("report.html").render(
         facts=facts,
+        why=why,
+        shown=list(zip(first, excerpts(prepared, [entry["index"] for entry in first]), strict=True)) if first else [],
         dense=next(model for model in facts["models"] if model["name"] == "dense"),
         best=next((model for model in facts["models"] if model["best"]), None),
-        pictures={name: Markup(svg) for name, svg in _pictures(recipe, facts, scored, models, out).items()},  # noqa: S704
+        pictures={name: Markup(svg) for name, svg in _pictures(recipe, facts, why, scored, models, out).items()},  # noqa: S704
         colours=COLOURS,
         slowest=max((model.get("latency_ms_b1") or 0.0 for model in facts["models"]), default=0.0),
     )
     (out / "report.html").write_text(page, encoding="utf-8")
 
 
-def _pictures(recipe: Recipe, facts: dict[str, Any], scored: Path, models: Path, out: Path) -> dict[str, str]:
+def _pictures(
+    recipe: Recipe, facts: dict[str, Any], why: dict[str, Any], scored: Path, models: Path, out: Path
+) -> dict[str, str]:
     """Name and SVG of every picture that there is something to draw for."""
     drawn = {}
     dense = next(model for model in facts["models"] if model["name"] == "dense")
@@ -72,11 +86,20 @@ def _pictures(recipe: Recipe, facts: dict[str, Any], scored: Path, models: Path,
             drawn[name] = tradeoff(facts, cost, axis, floor, out, name)
     if facts["removed"]:
         drawn["removed"] = removed(facts["removed"], out)
-        names = [entry["round"] for entry in facts["removed"]]
-        normalized = recipe.prune.normalize
-        spread = scores(scored, models / "cut", names, normalized, out)
-        if spread:
-            drawn["scores"] = spread
+        drawn |= _named("scores", scores(scored, models / "cut", recipe.prune.normalize, out))
+    thinned = [entry for entry in why["removed"] if entry["weights"]]
+    if thinned:
+        drawn["zeros"] = zeros(thinned, out)
+    if why["importance"]:
+        drawn["importance"] = mass_picture(why["importance"], out)
+    if why["sensitivity"]:
+        drawn["sensitivity"] = sensitivity_picture(why["sensitivity"], out)
+    if why["agreement"]:
+        drawn |= _named("agreement", agreement_picture(why["agreement"], out))
     if facts["training"]:
         drawn["training"] = curves(facts["training"], facts["metric"], out)
     return drawn
+
+
+def _named(name: str, picture: str | None) -> dict[str, str]:
+    return {name: picture} if picture else {}

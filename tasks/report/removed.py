@@ -1,62 +1,82 @@
-"""What is left of every layer after each round."""
+"""What is left of every layer after each round, and the zeros of each matrix."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 
-from tasks.report.canvas import COLOURS, canvas, save
+from tasks.report.canvas import canvas, save
+from tasks.report.grid import MANY, NAMES, frame, panels, percent, row_height, shade
 
-NAMES = {"head": "Attention heads", "neuron": "FFN neurons"}
-STRONGEST = 0.5
-"""Opacity of a cell that lost nothing: as strong as text on it stays readable in both themes."""
+ACROSS = 3
+"""Panels side by side."""
 
 
 def removed(rounds: Sequence[Mapping[str, Any]], out: Path) -> str:
     """Draws removed.png and returns the SVG: a row for each layer, a column for each round, a panel for each kind."""
     kinds = list(dict.fromkeys(group["kind"] for entry in rounds for group in entry["layers"]))
     layers = 1 + max(group["layer"] for entry in rounds for group in entry["layers"])
-    with canvas(0.95 + 0.44 * layers, "removed") as figure:
-        for axes, kind in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
+    height = 0.95 + row_height(layers) * layers
+    with canvas(height * -(-len(kinds) // ACROSS), "removed") as figure:
+        for axes, kind in zip(panels(figure, len(kinds), ACROSS), kinds, strict=True):
             _panel(axes, kind, rounds, layers)
-        return save(figure, out, "removed", "Share of heads and neurons kept in each layer after each round")
+        names = " and ".join(NAMES[kind].lower() for kind in kinds)
+        return save(figure, out, "removed", f"Share kept in each layer after each round: {names}")
+
+
+def zeros(rounds: Sequence[Mapping[str, Any]], out: Path) -> str:
+    """Draws zeros.png of the last round and returns the SVG: a row for each layer, a column for each of its matrices.
+
+    Args:
+        rounds: those that removed single weights; `weights` has layer, matrix, before and kept.
+    """
+    entry = rounds[-1]
+    names = list(dict.fromkeys(short(matrix["matrix"]) for matrix in entry["weights"]))
+    layers = sorted({matrix["layer"] for matrix in entry["weights"]})
+    with canvas(1.35 + row_height(len(layers)) * len(layers), "zeros") as figure:
+        axes = figure.subplots()
+        for matrix in entry["weights"]:
+            share = 1 - matrix["kept"] / matrix["before"]
+            column, row = names.index(short(matrix["matrix"])), layers.index(matrix["layer"])
+            shade(axes, column, row, share, "bad")
+            axes.text(column, row, percent(share), fontsize=8, ha="center", va="center")
+        frame(axes, [name.replace(".", "\n") for name in names], [str(layer) for layer in layers])
+        axes.set_ylabel("layer")
+        axes.set_title(f"Zeros of each matrix, {entry['round']}", pad=8)
+        return save(figure, out, "zeros", f"Share of zeros in each matrix of each layer after round {entry['round']}")
+
+
+def short(matrix: str) -> str:
+    """A matrix's name within its layer: attention.self.query."""
+    parts = matrix.removesuffix(".weight").split(".")
+    numbers = [place for place, part in enumerate(parts) if part.isdigit()]
+    return ".".join(parts[numbers[0] + 1 :]) if numbers else matrix
 
 
 def _panel(axes: Axes, kind: str, rounds: Sequence[Mapping[str, Any]], layers: int) -> None:
+    brief = len(rounds) > 4 or layers > MANY
     for column, entry in enumerate(rounds):
         for group in (group for group in entry["layers"] if group["kind"] == kind):
-            _cell(axes, column, group, brief=len(rounds) > 4)
-    axes.set_xlim(-0.5, len(rounds) - 0.5)
-    axes.set_ylim(layers - 0.5, -0.5)
-    axes.set_xticks(range(len(rounds)), [_head(entry, kind, "\n" if len(rounds) > 3 else " · ") for entry in rounds])
-    axes.set_yticks(range(layers), [str(layer) for layer in range(layers)])
-    axes.xaxis.tick_top()
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
+            _cell(axes, column, group, brief=brief)
+    between = "\n" if len(rounds) > 3 else " · "
+    rows = ["all" if kind == "width" and not layer else str(layer) for layer in range(1 if kind == "width" else layers)]
+    frame(axes, [_head(entry, kind, between) for entry in rounds], rows)
     axes.set_ylabel("layer")
     axes.set_title(NAMES.get(kind, kind), pad=8)
 
 
 def _cell(axes: Axes, column: int, group: Mapping[str, Any], *, brief: bool) -> None:
-    share = group["kept"] / group["total"]
-    place = (column - 0.485, group["layer"] - 0.47)
-    axes.add_patch(Rectangle(place, 0.97, 0.94, facecolor=COLOURS["line"], alpha=0.3, linewidth=0))
-    axes.add_patch(Rectangle(place, 0.97, 0.94, facecolor=COLOURS["pruned"], alpha=STRONGEST * share**1.2, linewidth=0))
-    row, words = group["layer"], f"{group['kept']} of {group['total']}"
-    if brief:
-        axes.text(column, row, _percent(share), fontsize=8, ha="center", va="center")
-    else:
-        axes.text(column, row - 0.13, _percent(share), fontsize=9, fontweight="bold", ha="center", va="center")
-        axes.text(column, row + 0.24, words, fontsize=7, ha="center", va="center")
+    share, row = group["kept"] / group["total"], group["layer"]
+    shade(axes, column, row, share)
+    if brief or group["kind"] == "weight":
+        axes.text(column, row, percent(share), fontsize=8, ha="center", va="center")
+        return
+    axes.text(column, row - 0.13, percent(share), fontsize=9, fontweight="bold", ha="center", va="center")
+    axes.text(column, row + 0.24, f"{group['kept']} of {group['total']}", fontsize=7, ha="center", va="center")
 
 
 def _head(entry: Mapping[str, Any], kind: str, between: str) -> str:
     groups = [group for group in entry["layers"] if group["kind"] == kind]
     kept, total = sum(group["kept"] for group in groups), sum(group["total"] for group in groups)
-    return f"{entry['round']}{between}{_percent(kept / total)} kept" if total else str(entry["round"])
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    return f"{entry['round']}{between}{percent(kept / total)} kept" if total else str(entry["round"])

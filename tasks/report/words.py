@@ -49,12 +49,24 @@ def milliseconds(value: float | None) -> str:
     return NOTHING if value is None else _three(value)
 
 
+def figure(value: float | None) -> str:
+    """Four figures, of any size."""
+    return NOTHING if value is None else f"{value:.4g}".replace("-", "\u2212")
+
+
+def answer(value: str | Sequence[str]) -> str:
+    """What a model said, or what is right; a dash for nothing."""
+    return (value if isinstance(value, str) else ", ".join(value)) or NOTHING
+
+
 def verdict(budget: Budget, metric: str, model: Mapping[str, Any] | None, checks: Sequence[Check]) -> str:
     """The run in one sentence: the best model, how much faster it is, what it costs, what is missing."""
     if model is None:
-        return f"The budget is not met: no model stays within {number(budget.max_drop)} of the dense model's {metric}."
+        within = f"within {number(budget.max_drop)} of the dense model's {metric.replace('_', ' ')}"
+        return f"The budget is not met: no model stays {within} on validation."
     if model["name"] == "dense":
-        return f"No model is both faster than dense and within {number(budget.max_drop)} of its {metric}."
+        within = f"within {number(budget.max_drop)} of its {metric.replace('_', ' ')}"
+        return f"No model is both faster than dense and {within}."
     speeds = [(model.get(key), words) for key, words in SPEEDS.items()]
     timed = [f"{number(speed, 1)} times {words}" for speed, words in speeds if speed is not None]
     gain = f" is {' and '.join(timed)} as fast as dense" if timed else " was not timed"

@@ -9,7 +9,7 @@ from tasks.modeling.checkpoint import load
 from tasks.modeling.inference import device
 from tasks.recipe.schema import Score
 from tasks.score.activation import ACTIVATION
-from tasks.score.criterion import Criterion, Sample
+from tasks.score.criterion import Criterion, Sample, Scores
 from tasks.score.fisher import FISHER
 from tasks.score.gradient import GRADIENT
 from tasks.score.magnitude import MAGNITUDE, MAGNITUDE_L1
@@ -33,18 +33,41 @@ CRITERIA: dict[str, Criterion] = {
     "obs": OBS,
     "obs_fisher": obs_fisher,
 }
-SCORES = "scores.safetensors"
+SCORES, COMPARED = "scores.safetensors", "compare.safetensors"
+SAMPLED = 4096
+"""Weights of a matrix that are compared at most."""
 
 
-def score_units(model: Path, prepared: Path, settings: Score, weights: bool, seed: int, out: Path) -> None:
+def score_units(
+    model: Path, prepared: Path, settings: Score, weights: bool, seed: int, out: Path, *, compare: bool = False
+) -> None:
     """Writes `scores.safetensors`: a float32 vector per kind and layer ("head.0"), one number per unit of `model`.
 
     Args:
         weights: single weights are scored too, each matrix under "weight." and its name.
+        compare: the criteria of `settings.compare` score the same units on the same rows; `compare.safetensors` gets
+            the scores of all, each under "criterion/head.0", but only a sample of single weights.
     """
     train = read_split(prepared, "train", model)
     rows = np.random.default_rng(seed).permutation(len(train))[: settings.rows]
     source = load(model).to(device())
     chosen, task = train.take(np.sort(rows)), read_task(prepared)
     sample = Sample(source, chosen, settings.batch_size, task, seed, weights)
-    save_file(CRITERIA[settings.criterion](sample), out / SCORES)
+    scores = CRITERIA[settings.criterion](sample)
+    save_file(scores, out / SCORES)
+    others = [name for name in dict.fromkeys(settings.compare) if name != settings.criterion] if compare else []
+    if others:
+        found = _named(settings.criterion, scores)
+        for name in others:
+            found |= _named(name, CRITERIA[name](sample))
+        save_file(found, out / COMPARED)
+
+
+def _named(criterion: str, scores: Scores) -> Scores:
+    """Scores under the criterion's name; of single weights every so manieth, the same ones for each criterion."""
+    found = {}
+    for name, values in scores.items():
+        flat = values.flatten()
+        step = -(-len(flat) // SAMPLED) if name.startswith("weight.") else 1
+        found[f"{criterion}/{name}"] = flat[::step].clone()
+    return found

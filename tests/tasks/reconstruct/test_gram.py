@@ -70,3 +70,14 @@ def test_damping_is_a_share_of_the_mean_diagonal():
 def test_what_is_not_determined_is_said(matrix):
     with pytest.raises(UserError, match="damping above 0"):
         factor(matrix.double())
+
+
+def test_weights_count_tokens_as_if_they_came_so_often():
+    x, dense = torch.randn(5, 3, dtype=torch.float64), torch.randn(5, 2, dtype=torch.float64)
+    times = torch.tensor([2, 0, 1, 3, 1])
+    weighted, repeated = Gram.empty(3, 2), Gram.empty(3, 2)
+    weighted.add(x, dense, times)
+    repeated.add(x.repeat_interleave(times, 0), dense.repeat_interleave(times, 0))
+    for name in ("matrix", "total", "cross", "dense", "dense_total"):
+        torch.testing.assert_close(getattr(weighted, name), getattr(repeated, name))
+    assert weighted.tokens == repeated.tokens == 7

@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from tiny import build, rows, uneven
+from tiny import TASK, build, rows, uneven
 
 from tasks.families import FAMILIES, family_of
 from tasks.modeling.inference import forward, logits
@@ -105,6 +105,31 @@ def test_first_matrix_is_numpys(name):
     expected = np.linalg.lstsq(given.numpy(), (x @ weight.T).numpy(), rcond=None)[0].T
     reconstruct(model, kept, parts, damping=1e-9)
     np.testing.assert_allclose(matrix.read()[:, columns], expected[:, : len(columns)], atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["bert", "xlnet", "gpt2", "llama"])
+def test_tokens_count_by_how_steep_the_loss_is_in_them(name):
+    """Against autograd on whole passes; a row's live tokens count one in the mean."""
+    model, split = build(name), rows(6)
+    parts, numbers = batches(split, 3), list(split.by_length(3))
+    stream = Stream(model, parts, lambda out, i: TASK.loss(out, split, numbers[i]))
+    family = family_of(name)
+    layer = model.get_submodule(family.layers)[1]
+    for i, batch in enumerate(parts):
+        seen = []
+        hook = layer.register_forward_hook(
+            lambda _, __, out, seen=seen: seen.append(out[0] if isinstance(out, tuple) else out)
+        )
+        loss = TASK.loss(model(**batch), split, numbers[i]).sum()
+        hook.remove()
+        steep = torch.autograd.grad(loss, seen[0])[0].square().sum(-1)
+        live = batch["attention_mask"].bool()
+        steep = (steep.T if family.time_major else steep) * live
+        share = steep * live.sum(1, keepdim=True) / steep.sum(1, keepdim=True)
+        expected = 0.9 * share + 0.1
+        expected, live = (expected.T, live.T) if family.time_major else (expected, live)
+        torch.testing.assert_close(stream.weights[i][1], expected[live], atol=1e-4, rtol=1e-3)
+    assert all(p.grad is None for p in model.parameters())
 
 
 def test_half_of_the_neurons_cost_less_with_reconstruction(model, split):

@@ -12,7 +12,9 @@ from tasks.core.files import read_json, tree_hash, write_json
 from tasks.recipe.load import read
 from tasks.report import report
 
-PICTURES = ("pareto", "throughput", "removed", "scores", "training")
+PICTURES = (
+    "pareto", "throughput", "removed", "scores", "training", "importance", "sensitivity", "agreement",
+)  # fmt: skip
 
 
 def make(root: Path, out: Path) -> Path:
@@ -118,17 +120,37 @@ def test_a_run_without_student_rounds_or_times(finished_run: Path) -> None:
 
     change(finished_run / "data/evaluate/test/quality.json", few)
     change(finished_run / "data/times/test/times.json", lambda value: value.update(models={}))
-    for path in [*finished_run.glob("models/cut/*/plan.json"), *finished_run.glob("models/**/training.json")]:
+    for path in [
+        *finished_run.glob("data/scores/*/*.safetensors"),
+        *finished_run.glob("models/cut/*/plan.json"),
+        *finished_run.glob("models/**/training.json"),
+    ]:
         path.unlink()
     page = (make(finished_run, finished_run / "out") / "report.html").read_text(encoding="utf-8")
     assert page.count("<svg") == 0
     assert "No model is both faster than dense and within 0.020" in page
 
 
+def test_the_best_is_chosen_on_validation_and_judged_on_test(finished_run: Path) -> None:
+    def worse_on_test(value: Any) -> None:
+        value["models"]["pruned-dynamic"].update(drop=0.03, drop_low=0.01, drop_high=0.05)
+        value["models"]["pruned-static"].update(drop=-0.01, drop_low=-0.02, drop_high=0.0)
+
+    change(
+        finished_run / "data/times/test/times.json", lambda value: value["models"]["pruned-static"].update(speedup_b1=9)
+    )
+    change(finished_run / "data/evaluate/test/quality.json", worse_on_test)
+    facts = read_json(make(finished_run, finished_run / "out") / "report.json")
+    assert facts["best"] == "pruned-dynamic"
+    assert facts["met"] is False
+    assert facts["budget"][0] == {"name": "max_drop", "limit": 0.02, "reached": 0.03, "met": False}
+    assert "loss of quality is 0.030 (asked: at most 0.020)" in facts["verdict"]
+
+
 def test_no_model_keeps_the_quality(finished_run: Path) -> None:
     def worse(value: Any) -> None:
         for facts in value["models"].values():
-            facts["drop"] = 0.5
+            facts["validation_drop"] = 0.5
 
     change(finished_run / "data/evaluate/test/quality.json", worse)
     out = make(finished_run, finished_run / "out")

@@ -21,6 +21,7 @@ def model(**changes: Any) -> dict[str, Any]:
         "drop": 0.01,
         "drop_low": 0.0,
         "drop_high": 0.018,
+        "validation_drop": 0.01,
         "parameters_share": 0.6,
         "flops_share": 0.4,
     }

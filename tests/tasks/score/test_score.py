@@ -3,14 +3,17 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from scipy.stats import spearmanr
 from tiny import TASK, build, rows
 
 from tasks.families import FAMILIES, family_of
 from tasks.families.anatomy import WHOLE
+from tasks.modeling.checkpoint import load, save
 from tasks.modeling.matrices import matrices, watching
 from tasks.modeling.shrink import mask
-from tasks.score import CRITERIA
+from tasks.recipe.load import resolve
+from tasks.score import CRITERIA, score_units
 from tasks.score.criterion import Sample
 
 BATCH = 8
@@ -192,3 +195,29 @@ def test_random_goes_by_its_seed(model):
     first, again, other = (score(model, "random", rows(2), seed=seed)["head.0"] for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_compared_criteria_leave_the_scores_as_they_are(tmp_path, monkeypatch, split):
+    save(build("bert"), tmp_path / "model")
+    monkeypatch.setattr("tasks.score.read_split", lambda *_: split)
+    monkeypatch.setattr("tasks.score.read_task", lambda *_: TASK)
+    monkeypatch.setattr("tasks.score.SAMPLED", 100)
+    files = {}
+    for name, compare in (("plain", []), ("compared", ["magnitude", "fisher", "taylor"])):
+        settings = resolve(None, [f"score={{criterion: taylor, compare: {compare}, rows: 24, batch_size: 8}}"]).score
+        (tmp_path / name).mkdir()
+        score_units(tmp_path / "model", tmp_path, settings, True, 0, tmp_path / name, compare=True)
+        files[name] = {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
+    assert list(files["plain"]) == ["scores.safetensors"]
+    assert files["compared"]["scores.safetensors"] == files["plain"]["scores.safetensors"]
+    found = load_file(tmp_path / "compared/compare.safetensors")
+    rows_used = split.take(np.sort(np.random.default_rng(0).permutation(len(split))[:24]))
+    for criterion in ("taylor", "magnitude", "fisher"):
+        own = score(load(tmp_path / "model"), criterion, rows_used, weights=True)
+        assert {key.partition("/")[2] for key in found if key.startswith(f"{criterion}/")} == set(own)
+        for name, values in own.items():
+            taken = found[f"{criterion}/{name}"]
+            if name.startswith("weight."):
+                assert len(taken) <= 100
+                values = values.flatten()[:: -(-values.numel() // 100)]
+            torch.testing.assert_close(taken, values)

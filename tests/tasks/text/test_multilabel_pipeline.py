@@ -73,6 +73,19 @@ def test_it_learns_and_figures_are_those_of_the_predictions(trained):
     assert quality["dense"]["quality"] == quality["dense"]["metrics"]["micro_f1"] > 0.75
 
 
+def test_validation_is_judged_alike(trained):
+    quality = read_json(trained / "test/quality.json")["models"]
+    split = read_split(trained / "prepared", "validation")
+    for name, directory in (("dense", "dense"), ("q", "quantized/fp32")):
+        run = open_model(trained / directory, 1)
+        said = np.concatenate([run(split.batch([row])) for row in range(len(split))]) > 0
+        assert quality[name]["validation_quality"] == pytest.approx(f1_score(split.labels, said, average="micro"))
+        assert quality[name]["validation_drop"] == pytest.approx(
+            quality["dense"]["validation_quality"] - quality[name]["validation_quality"]
+        )
+    assert quality["dense"]["validation_quality"] != quality["dense"]["quality"]
+
+
 def test_any_program_knows_what_the_model_is(trained, capsys):
     model = AutoModelForSequenceClassification.from_pretrained(trained / "dense")
     assert model.config.problem_type == "multi_label_classification"
