@@ -52,8 +52,10 @@ def score(job: Job) -> None:
         job.dep(job.item["model"]),
         job.dep("data/prepared"),
         recipe.score,
-        "weight" in recipe.prune.kinds,
+        recipe.prune.units,
+        recipe.task.metric,
         recipe.seed,
+        job.scratch(),
         out,
         compare=job.key == "r1",
     )
@@ -78,6 +80,8 @@ def prune(job: Job) -> None:
         recipe.prune,
         recipe.seed,
         out,
+        early=job.dep(job.item["early"]) if recipe.prune.rewind else None,
+        gradual=recipe.finetune.gradual,
     )
 
 

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from tasks.recipe.schema import Recovery
+from tasks.core.files import read_json
+from tasks.recipe.schema import Finetune
 from tasks.training.train import Course, train
 
 
@@ -11,11 +12,16 @@ def finetune(
     dense: Path,
     prepared: Path,
     teacher: Path,
-    settings: Recovery,
+    settings: Finetune,
     metric: str,
     seed: int,
     scratch: Path,
     out: Path,
 ) -> None:
-    """Trains the pruned checkpoint in `cut` on the true labels and what the dense model says; see `Course`."""
-    train(Course(cut, prepared, teacher, dense, settings, metric, seed, scratch, out))
+    """Trains the pruned checkpoint in `cut` on the true labels and what the dense model says; see `Course`.
+
+    What its plan.json says of single weights holds: that zeros stay, or what share of them is to go on the way.
+    """
+    said = read_json(cut / "plan.json")
+    zeros, gradual = said.get("zeros", False), said.get("gradual", 0.0)
+    train(Course(cut, prepared, teacher, dense, settings, metric, seed, scratch, out, zeros, gradual))

@@ -16,51 +16,55 @@ from tasks.families import family_of
 from tasks.modeling.checkpoint import load, save
 from tasks.modeling.inference import device
 from tasks.modeling.matrices import matrices
+from tasks.modeling.replay import replay
 from tasks.modeling.shrink import shrink
 from tasks.modeling.size import SIZES, size
+from tasks.modeling.vocabulary import as_read_by
 from tasks.prune.costs import unit_costs
 from tasks.prune.curves import Sensitivity
-from tasks.prune.plan import WEIGHT, plan
+from tasks.prune.plan import WEIGHT, Plan, plan
 from tasks.prune.removed import dense_layers, removed_units, removed_weights
 from tasks.prune.unused import with_vocabulary
+from tasks.prune.weights import folded, masks, of_what_stays, thin
 from tasks.recipe.goal import Amount
 from tasks.recipe.schema import Prune
-from tasks.reconstruct.layerwise import Loss
 from tasks.reconstruct.units import reconstruct
-from tasks.reconstruct.weights import PER_ROW, adapt, drop, mask
 from tasks.text.data import Split, read_split
 from tasks.text.registry import read_task
-from tasks.text.task import TaskType
-from tasks.training.reinit import kept_entries, reinitialize
+from tasks.training.reinit import kept_entries, reinitialize, rewind
 
 
 def prune(
     model: Path, scores: Path, prepared: Path, teacher: Path, number: int, criterion: str, settings: Prune, seed: int,
-    out: Path,
+    out: Path, early: Path | None = None, gradual: bool = False,
 ) -> None:  # fmt: skip
     """Writes the checkpoint without what round `number` (from 0) removes, and `plan.json`.
 
     Args:
         model: the checkpoint that was scored.
-        scores: out of the score stage.
+        scores: out of the score stage; the checkpoint in it, where there is one, takes the place of `model`.
         prepared: out of the prepare stage; its training rows calibrate what is refitted.
         teacher: out of the train stage; holds what the dense model costs, of which shares are counted.
         criterion: by which it was scored.
         out: gets the checkpoint and the plan: for each layer and kind the units of the dense model that stay, those
             this round removed, and the score of each of the latter; the zeros of each matrix; what was measured, and
-            what each matrix lost; of a vocabulary that was pruned its sizes and proof. `layers` are the dense model's
-            numbers of the layers that names of groups and matrices count. Where tokens are gone, the rebuilt tokenizer
-            lies beside the checkpoint.
+            what each matrix lost. `layers` are the dense model's numbers of the layers that names of groups and
+            matrices count. Of single weights it says whether their zeros are to stay (`zeros`), or the share that is
+            to go later (`gradual`); of a vocabulary that was pruned its sizes and proof. Where tokens are gone, the
+            rebuilt tokenizer lies beside the checkpoint.
+        early: checkpoint of the dense model early in its training, to whose weights goes back what stays.
+        gradual: single weights stay; a share of them goes in the training that follows.
+
+    Raises:
+        UserError: the model has no such units, the criterion says nothing of them, or the goal is out of reach.
     """
-    goal = settings.goals[number]
-    source, tokens = with_vocabulary(load(model).to(device()), model, prepared, goal, settings, out)
+    goal, last = settings.goals[number], number + 1 == len(settings.goals)
+    source = load(scores / "model" if (scores / "model").is_dir() else model).to(device())
+    source, tokens = with_vocabulary(source, model, prepared, goal, settings, out)
     importance = load_file(scores / "scores.safetensors")
-    train, task = read_split(prepared, "train", out), read_task(prepared)
-    rows = np.sort(np.random.default_rng(seed).permutation(len(train))[: settings.rows])
-    sample = train.take(rows)
-    length = float(train.lengths.mean())
-    damping = settings.damping if settings.reconstruct else None
-    costs = unit_costs(source, length)
+    sample, length = _sample(prepared, out, settings, seed)
+    task = read_task(prepared)
+    costs, damping = unit_costs(source, length), settings.damping if settings.reconstruct else None
     chosen = plan(
         source,
         importance,
@@ -70,38 +74,51 @@ def prune(
         partial(_budget, source, read_json(teacher / SIZES), settings, costs, goal.share, length),
         lambda units: Sensitivity(source, sample, settings.batch_size, task, damping)(units),
     )
-    groups, layers = removed_units(source, importance, chosen), dense_layers(source)
-    weights = goal.kinds.get(WEIGHT)
-    errors: dict[str, float] = {}
-    thinned: list[dict[str, Any]] = []
-    if settings.unselected != "remove" and number + 1 < len(settings.goals):
-        kept = kept_entries(
-            family_of(source.config.model_type).groups(source), dict(source.named_parameters()), chosen.kept
-        )
-        if weights:
-            masks = _masks(source, importance, criterion, weights)
-            kept |= _folded(source, masks)
-            thinned = removed_weights(source, masks, importance)
-        smaller = reinitialize(source, kept, settings.unselected, seed + number)
+    facts: dict[str, Any] = {"goal": goal.as_item(), "criterion": criterion, "allocation": settings.allocation}
+    facts |= {"threshold": chosen.thresholds, "sensitivity": chosen.curves, "layers": dense_layers(source)}
+    facts |= {"unselected": "remove" if last else settings.unselected, "errors": {}, "weights": []}
+    weights = None if gradual else goal.kinds.get(WEIGHT)
+    if facts["unselected"] != "remove":
+        smaller = _anew(source, importance, chosen, criterion, weights, settings, seed + number, facts)
     else:
-        if settings.reconstruct and chosen.kept:
-            batches, again = _batches(sample, settings, source), criterion == "obs"
-            loss = _loss(sample, settings, task)
-            stay, errors = reconstruct(source, chosen.kept, batches, settings.damping, choose=again, loss=loss)
-            chosen = replace(chosen, kept=stay)
-        groups = removed_units(source, importance, chosen)
+        batches = _batches(sample, settings, source)
+        if settings.reconstruct and chosen.kept and not early:
+            rows = list(sample.by_length(settings.batch_size))
+            kept, facts["errors"] = reconstruct(
+                source, chosen.kept, batches, settings.damping, choose=criterion == "obs",
+                loss=lambda outputs, batch: task.loss(outputs, sample, rows[batch]),
+            )  # fmt: skip
+            chosen = replace(chosen, kept=kept)
         smaller = shrink(source, chosen.kept) if chosen.kept else source
         if weights:
-            _thin(smaller, importance, criterion, weights, _batches(sample, settings, smaller), settings)
-            masks = {matrix.tensor: matrix.read() != 0 for matrix in matrices(smaller)}
-            thinned = removed_weights(smaller, masks, importance)
+            left = of_what_stays(source, importance, chosen)
+            thin(smaller, left, criterion, weights, batches, settings)
+            stay = {matrix.tensor: matrix.read() != 0 for matrix in matrices(smaller)}
+            facts["weights"] = removed_weights(smaller, stay, left)
+        sparse = any(WEIGHT in past.kinds for past in settings.goals[: number + 1])
+        if sparse and not gradual:
+            facts["zeros"] = True
+        if early:
+            lasting = {matrix.tensor: matrix.parameter != 0 for matrix in matrices(smaller)} if sparse else {}
+            smaller = rewind(smaller, dict(replay(as_read_by(load(early), out), smaller).named_parameters()), lasting)
+    if gradual and WEIGHT in goal.kinds:
+        facts["gradual"] = goal.kinds[WEIGHT].share
     save(smaller, out)
-    facts = {"goal": goal.as_item(), "criterion": criterion, "allocation": settings.allocation}
-    facts["unselected"] = "remove" if number + 1 == len(settings.goals) else settings.unselected
-    measured = {"threshold": chosen.thresholds, "sensitivity": chosen.curves, "errors": errors}
-    write_json(
-        out / "plan.json", {**facts, **tokens, **measured, "layers": layers, "groups": groups, "weights": thinned}
-    )
+    write_json(out / "plan.json", {**facts, **tokens, "groups": removed_units(source, importance, chosen)})
+
+
+def _anew(
+    model: PreTrainedModel, scores: dict[str, Tensor], chosen: Plan, criterion: str, weights: Amount | None,
+    settings: Prune, seed: int, facts: dict[str, Any],
+) -> PreTrainedModel:  # fmt: skip
+    """The model with what is not selected re-initialised; nothing goes."""
+    groups = family_of(model.config.model_type).groups(model)
+    kept = kept_entries(groups, dict(model.named_parameters()), chosen.kept)
+    if weights:
+        stay = masks(model, scores, criterion, weights)
+        kept |= folded(model, stay)
+        facts["weights"] = removed_weights(model, stay, scores)
+    return reinitialize(model, kept, settings.unselected, seed)  # type: ignore[arg-type]
 
 
 def _budget(
@@ -113,38 +130,13 @@ def _budget(
     return float(dense[cost] * (1 - share) - (size(model, length)[cost] - prunable))
 
 
+def _sample(prepared: Path, model: Path, settings: Prune, seed: int) -> tuple[Split, float]:
+    """Rows to calibrate on, and the mean length of all training rows."""
+    train = read_split(prepared, "train", model)
+    rows = np.sort(np.random.default_rng(seed).permutation(len(train))[: settings.rows])
+    return train.take(rows), float(train.lengths.mean())
+
+
 def _batches(sample: Split, settings: Prune, model: PreTrainedModel) -> list[dict[str, Tensor]]:
     batches = (sample.batch(rows) for rows in sample.by_length(settings.batch_size))
     return [{name: torch.from_numpy(array).to(model.device) for name, array in batch.items()} for batch in batches]
-
-
-def _loss(sample: Split, settings: Prune, task: TaskType) -> Loss:
-    rows = list(sample.by_length(settings.batch_size))
-    return lambda outputs, number: task.loss(outputs, sample, rows[number])
-
-
-def _thin(
-    model: PreTrainedModel, scores: dict[str, Tensor], criterion: str, amount: Amount, batches: list[dict[str, Tensor]],
-    settings: Prune,
-) -> None:  # fmt: skip
-    """Removes single weights by their scores; of OBS with an update the choice is made along the way."""
-    if settings.reconstruct and criterion == "obs" and amount.threshold is None:
-        adapt(model, amount, batches, damping=settings.damping)
-        return
-    masks = _masks(model, scores, criterion, amount)
-    if settings.reconstruct:
-        adapt(model, amount, batches, masks, settings.damping)
-    else:
-        drop(model, masks)
-
-
-def _masks(model: PreTrainedModel, scores: dict[str, Tensor], criterion: str, amount: Amount) -> dict[str, Tensor]:
-    """Which weights of each matrix stay, shape (outputs, inputs)."""
-    return {
-        matrix.tensor: mask(matrix, scores[f"weight.{matrix.tensor}"], amount, per_row=criterion in PER_ROW)
-        for matrix in matrices(model)
-    }
-
-
-def _folded(model: PreTrainedModel, masks: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {matrix.tensor: matrix.fold(masks[matrix.tensor]) for matrix in matrices(model)}

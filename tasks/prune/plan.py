@@ -124,10 +124,12 @@ def _check(model: PreTrainedModel, groups: Sequence[Group], scores: Mapping[str,
             f"prune.kinds: {', '.join(unknown)}; a {family.model_type} has {', '.join(sorted(known))}, and vocabulary"
         )
     silent = sorted({group.kind for group in groups if group.name not in scores})
+    if WEIGHT in settings.kinds and not any(name.startswith(f"{WEIGHT}.") for name in scores):
+        silent.append(WEIGHT)
     if silent:
         raise UserError(
             f"prune.kinds: {', '.join(silent)}; score.criterion says nothing of them, since it looks at what goes into "
-            "single matrices; choose magnitude, taylor or fisher"
+            "single matrices, at gates, or at units alone; choose magnitude, taylor or fisher"
         )
 
 

@@ -18,7 +18,7 @@ def dense_layers(model: PreTrainedModel) -> list[int]:
     pruned = getattr(model.config, "pruned", None)
     if pruned:
         return list(pruned["layers"])
-    return list(range(len(model.get_submodule(family_of(model.config.model_type).layers))))  # type: ignore[arg-type]
+    return list(range(len(model.get_submodule(family_of(model.config.model_type).layers))))
 
 
 def removed_units(model: PreTrainedModel, scores: Mapping[str, Tensor], plan: Plan) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ def with_vocabulary(
     that lost tokens before loses no more.
 
     Args:
-        model: of the checkpoint in `directory`.
+        model: of the vocabulary of the checkpoint in `directory`.
         out: gets `vocabulary.json` and the tokenizer, if the vocabulary is no longer that of the data.
 
     Raises:

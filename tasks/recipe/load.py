@@ -69,8 +69,9 @@ def dag(recipe: Recipe) -> dict[str, Any]:
     rounds: dict[str, dict[str, Any]] = {}
     evaluations: dict[str, dict[str, str]] = {}
     model, after = "models/dense", "data/teacher"
+    early = "models/dense/early" if recipe.prune.rewind else "models/dense/provenance.json"
     for number, name in enumerate(names):
-        rounds[name] = {"model": model, "after": after, "goal": goals[number].as_item()}
+        rounds[name] = {"model": model, "after": after, "early": early, "goal": goals[number].as_item()}
         evaluations[name] = {"models": f"models/rounds/{name}", "reads": "data/teacher", "out": f"data/rounds/{name}"}
         model, after = f"models/rounds/{name}", f"data/rounds/{name}"
     evaluations["test"] = {"models": "models", "reads": "data/rounds", "out": "data/evaluate/test"}

@@ -20,6 +20,7 @@ from tasks.recipe.goal import Amount, Goal
 
 Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 KindName = Literal["head", "kv_group", "neuron", "attention", "ffn", "layer", "width", "weight", "vocabulary"]
 CostName = Literal["parameters", "flops"]
@@ -118,7 +119,7 @@ class Training(Section):
     batch_size: Count
     accumulate: Count
     learning_rate: Positive
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: NotNegative
     warmup: Share
     max_grad_norm: Positive
     precision: Literal["auto", "bf16", "fp32"]
@@ -128,6 +129,9 @@ class Training(Section):
     dropout: Share | None
     checkpoint_steps: Count
     processes: Annotated[int, Field(ge=0)]
+    l1: NotNegative
+    l2: NotNegative
+    group_lasso: NotNegative
 
     @model_validator(mode="after")
     def _divides(self) -> "Training":
@@ -136,13 +140,23 @@ class Training(Section):
         return self
 
 
+class Dense(Training):
+    early: NotNegative | None
+
+    @model_validator(mode="after")
+    def _comes_early(self) -> "Dense":
+        if self.early is not None and self.early > self.epochs:
+            raise ValueError(f"early ({self.early:g}) must be at most epochs ({self.epochs:g})")
+        return self
+
+
 class Recovery(Training):
     """Training with the dense model as teacher."""
 
     temperature: Positive
     alpha: Annotated[float, Field(ge=0, le=1)]
-    hidden: Annotated[float, Field(ge=0)]
-    attention: Annotated[float, Field(ge=0)]
+    hidden: NotNegative
+    attention: NotNegative
     layer_map: LayerMap
 
     @field_validator("layer_map", mode="wrap")
@@ -155,6 +169,11 @@ class Recovery(Training):
             raise ValueError(
                 f"{given!r}; must be one of uniform, last, learned, or pairs of layers such as [[0, 1], [1, 3]]"
             ) from None
+
+
+class Finetune(Recovery):
+    regrowth: Annotated[float, Field(ge=0, le=1)]
+    gradual: bool
 
 
 class Distill(Recovery):
@@ -171,10 +190,14 @@ class Distill(Recovery):
 
 
 class Score(Section):
-    criterion: CriterionName
+    criterion: Literal[CriterionName, "movement", "l0"]
     compare: tuple[CriterionName, ...]
     rows: Count
     batch_size: Count
+    penalty: NotNegative
+    target: Annotated[float, Field(gt=0, lt=1)] | None
+    gate_rate: Positive
+    training: Training
 
 
 class Number(Section):
@@ -206,6 +229,7 @@ class Prune(Section):
     align: Count
     reconstruct: bool
     unselected: Literal["remove", "random", "adaptive"]
+    rewind: bool
     rows: Count
     batch_size: Count
     damping: Positive
@@ -317,10 +341,10 @@ class Recipe(Section):
     model: Model
     data: Data
     budget: Budget
-    train: Training
+    train: Dense
     score: Score
     prune: Prune
-    finetune: Recovery
+    finetune: Finetune
     distill: Distill
     quantize: Quantize
     evaluate: Evaluate
@@ -334,7 +358,9 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _fits_the_task(self) -> "Recipe":
         if self.task.type != "classification":
-            weighing = [name for name in ("train", "finetune", "distill") if getattr(self, name).class_weights]
+            trainings = {"train": self.train, "finetune": self.finetune, "distill": self.distill}
+            trainings["score.training"] = self.score.training
+            weighing = [name for name, training in trainings.items() if training.class_weights]
             if weighing:
                 raise ValueError(f"{weighing[0]}.class_weights is true; only classification has one class per row")
         least = self.prune.vocabulary_min_count
@@ -350,6 +376,41 @@ class Recipe(Section):
                 raise ValueError("data.text_pair is not set; for qa it is the column of the context, such as context")
             if self.data.unescape:
                 raise ValueError("data.unescape is true; for qa it would move the answers in their contexts")
+        return self
+
+    @model_validator(mode="after")
+    def _has_early_weights(self) -> "Recipe":
+        if self.prune.rewind and self.train.early is None:
+            raise ValueError(
+                "prune.rewind is true, but train.early is null; set it to the epoch to go back to, such as 0.1"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _scores_what_it_prunes(self) -> "Recipe":
+        if self.score.criterion == "l0" and "weight" in self.prune.kinds:
+            raise ValueError(
+                "score.criterion is l0, but prune.kinds names weight; gates stand on units: leave weight out, "
+                "or choose movement or magnitude"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _has_weights_to_move(self) -> "Recipe":
+        amounts = [goal.kinds["weight"] for goal in self.prune.goals if "weight" in goal.kinds]
+        if self.finetune.regrowth and (not amounts or any(amount.pattern for amount in amounts)):
+            raise ValueError(
+                f"finetune.regrowth is {self.finetune.regrowth:g}; "
+                "it moves the zeros of single weights that have no pattern: "
+                "name weight in prune.kinds, with a share, or set it to 0"
+            )
+        if self.finetune.gradual and (not amounts or any(amount.share is None for amount in amounts)):
+            raise ValueError(
+                "finetune.gradual is true; it removes a share of single weights: name weight in prune.kinds, "
+                "with shares in prune.rounds, or set it to false"
+            )
+        if self.finetune.gradual and (self.finetune.regrowth or self.prune.unselected != "remove"):
+            raise ValueError("finetune.gradual is true; then finetune.regrowth must be 0 and prune.unselected remove")
         return self
 
     @model_validator(mode="after")

@@ -84,8 +84,8 @@ def agreement_picture(facts: Mapping[str, Any], out: Path) -> str | None:
             frame(axes, [name.replace(" ", "\n") for name in names], names)
             axes.tick_params(labelsize=7.5)
             axes.set_title(f"{NAMES[kind]} ({own['units']:,})".replace(",", "\u202f"), pad=8)
-        names = ", ".join(dict.fromkeys(name for own in kinds.values() for name in own["criteria"]))
-        return save(figure, out, "agreement", f"Rank correlation of the criteria {names} by kind of unit")
+        every = ", ".join(dict.fromkeys(name for own in kinds.values() for name in own["criteria"]))
+        return save(figure, out, "agreement", f"Rank correlation of the criteria {every} by kind of unit")
 
 
 def _matrices(found: Mapping[str, Mapping[str, Values]], normalized: bool) -> dict[str, Any]:

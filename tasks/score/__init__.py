@@ -1,5 +1,6 @@
 """Importance of every unit of a model, by the criterion that the recipe names."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,13 @@ from tasks.score.activation import ACTIVATION
 from tasks.score.criterion import Criterion, Sample, Scores
 from tasks.score.fisher import FISHER
 from tasks.score.gradient import GRADIENT
+from tasks.score.l0 import l0
 from tasks.score.magnitude import MAGNITUDE, MAGNITUDE_L1
+from tasks.score.movement import movement
 from tasks.score.obs import OBS, obs_fisher
 from tasks.score.random import random
 from tasks.score.taylor import TAYLOR, TAYLOR_ABSOLUTE
+from tasks.score.trained import SCORES, Lesson, Trained, learn
 from tasks.score.wanda import WANDA
 from tasks.text.data import read_split
 from tasks.text.registry import read_task
@@ -33,26 +37,43 @@ CRITERIA: dict[str, Criterion] = {
     "obs": OBS,
     "obs_fisher": obs_fisher,
 }
-SCORES, COMPARED = "scores.safetensors", "compare.safetensors"
+TRAINED: dict[str, Trained] = {"movement": movement, "l0": l0}
+"""Criteria that train a copy of the model."""
+COMPARED = "compare.safetensors"
 SAMPLED = 4096
 """Weights of a matrix that are compared at most."""
 
 
 def score_units(
-    model: Path, prepared: Path, settings: Score, weights: bool, seed: int, out: Path, *, compare: bool = False
+    model: Path,
+    prepared: Path,
+    settings: Score,
+    kinds: Sequence[str],
+    metric: str,
+    seed: int,
+    scratch: Path,
+    out: Path,
+    *,
+    compare: bool = False,
 ) -> None:
     """Writes `scores.safetensors`: a float32 vector per kind and layer ("head.0"), one number per unit of `model`.
 
     Args:
-        weights: single weights are scored too, each matrix under "weight." and its name.
+        kinds: what is pruned; with `weight` single weights are scored too, each matrix under "weight." and its name.
+        metric: by which a training is validated.
+        scratch: where a training may leave checkpoints.
+        out: gets the scores; of a training also its training.json and, if it changed the model to be pruned, `model`.
         compare: the criteria of `settings.compare` score the same units on the same rows; `compare.safetensors` gets
             the scores of all, each under "criterion/head.0", but only a sample of single weights.
     """
+    if settings.criterion in TRAINED:
+        learn(Lesson(model, prepared, settings, tuple(kinds), metric, seed, scratch, out), TRAINED[settings.criterion])
+        return
     train = read_split(prepared, "train", model)
     rows = np.random.default_rng(seed).permutation(len(train))[: settings.rows]
     source = load(model).to(device())
     chosen, task = train.take(np.sort(rows)), read_task(prepared)
-    sample = Sample(source, chosen, settings.batch_size, task, seed, weights)
+    sample = Sample(source, chosen, settings.batch_size, task, seed, "weight" in kinds)
     scores = CRITERIA[settings.criterion](sample)
     save_file(scores, out / SCORES)
     others = [name for name in dict.fromkeys(settings.compare) if name != settings.criterion] if compare else []

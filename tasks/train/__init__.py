@@ -10,7 +10,7 @@ from tasks.families import family_of
 from tasks.modeling.checkpoint import load, read_config, save
 from tasks.modeling.inference import forward, logits
 from tasks.modeling.size import SIZES, size
-from tasks.recipe.schema import Training
+from tasks.recipe.schema import Dense
 from tasks.text.data import read_split
 from tasks.text.registry import read_task
 from tasks.training.loop import mixed_precision
@@ -18,7 +18,7 @@ from tasks.training.train import TEACHER, Course, train
 
 
 def train_dense(
-    source: Path, prepared: Path, settings: Training, metric: str, seed: int, scratch: Path, out: Path, teacher: Path
+    source: Path, prepared: Path, settings: Dense, metric: str, seed: int, scratch: Path, out: Path, teacher: Path
 ) -> None:
     """Fine-tunes the model in `source` on the prepared data.
 
@@ -26,7 +26,7 @@ def train_dense(
         source: checkpoint of a known family; its head, if any, is replaced, but for the next token's.
         prepared: out of the prepare stage.
         scratch: where the training may leave checkpoints.
-        out: gets the checkpoint.
+        out: gets the checkpoint, and in `early` that of its weights at `settings.early`.
         teacher: gets its outputs, the rows first, of `train`, in the precision of the training, and of
             `validation`, in float32; of `train` only where they can be kept (see `TaskType.causal`); and what the
             model costs.

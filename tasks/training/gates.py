@@ -137,6 +137,15 @@ class Gates(Extra):
         figures = {"penalty": float(penalty), "expected": float(expected), "open": float(hard)}
         return {**figures, "partial": float(partial), **self.pressure.figures()}
 
+    def scores(self) -> dict[str, Tensor]:
+        """How far each gate is open by "kind.layer", float32, shape (units,).
+
+        0: shut; up to 1: the deterministic gate; above 1: open, and the further the more it takes to shut it.
+        """
+        with torch.no_grad():
+            values = [torch.sigmoid(gate.log_alpha) * (HIGH - LOW) + LOW for gate in self.gates]
+        return {g.name: v.clamp(min=0).float().cpu() for g, v in zip(self.gated, values, strict=True)}
+
     def state(self) -> dict[str, Tensor]:
         """See `Extra.state`; log_alpha is among the model's parameters."""
         return self.pressure.state()
@@ -195,6 +204,7 @@ def _gateable(groups: Sequence[Group], kinds: Sequence[str]) -> list[Group]:
         raise UserError(
             f"gates: {', '.join(wrong)} given, this model can have gates on {allowed}. Query heads that share keys and "
             "values must stay in equal numbers, which gates do not promise (take kv_group); a layer is its attention "
-            "and its ffn; the width has no output of its own to stand on"
+            "and its ffn; the width has no output of its own to stand on. Name other kinds in prune.kinds, or another "
+            "score.criterion"
         )
     return chosen

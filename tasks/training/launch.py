@@ -30,6 +30,12 @@ def launch(work: Callable[..., None], *args: Any, processes: int) -> None:
     start_processes(_process, (count, port, work, args), nprocs=count, start_method="spawn")  # type: ignore[no-untyped-call]
 
 
+def is_first() -> bool:
+    """Whether this is the process that writes the training's result."""
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return not together or torch.distributed.get_rank() == 0
+
+
 def _process(rank: int, count: int, port: int, work: Callable[..., None], args: tuple[Any, ...]) -> None:
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count}
     os.environ |= {name: str(value) for name, value in place.items()}

@@ -1,7 +1,6 @@
 """One training loop for every stage that trains: deterministic, resumable, the same on one process or several."""
 
 import contextlib
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from tasks.text.metrics import quality
 from tasks.text.task import TaskType
 from tasks.training.extra import Extra, Extras
 from tasks.training.loss import Objective
-from tasks.training.schedule import epoch_batches, learning_rate
+from tasks.training.schedule import epoch_batches, learning_rate, steps_of
 from tasks.training.state import History, load_state, save_state
 
 BEST = "best.safetensors"
@@ -68,7 +67,7 @@ def fit(
     weigh = task.weights(train) if settings.class_weights else np.ones(len(train), np.float32)
     weights = torch.from_numpy(weigh).to(accelerator.device)
     per_epoch = -(-len(train) // settings.batch_size)
-    steps = math.ceil(per_epoch * settings.epochs)
+    steps = steps_of(len(train), settings.batch_size, settings.epochs)
     history = load_state(scratch / "state", bare, optimizer.optimizer, rank, world, driven)
 
     while history.step < steps and not _stopped(history, settings.patience):

@@ -1,5 +1,7 @@
 """Which rows each step takes, and its learning rate: functions of seed and step, so that a resume needs no state."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +19,11 @@ def epoch_batches(lengths: NDArray[np.int64], size: int, seed: int, epoch: int) 
         pool = pool[np.argsort(lengths[pool], kind="stable")]
         batches += [pool[i : i + size] for i in range(0, len(pool), size)]
     return [batches[i] for i in rng.permutation(len(batches))]
+
+
+def steps_of(rows: int, size: int, epochs: float) -> int:
+    """Steps of a training of so many epochs, a part of one rounded up to whole steps."""
+    return math.ceil(-(-rows // size) * epochs)
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:

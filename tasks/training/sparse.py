@@ -5,7 +5,7 @@ set to exactly 0 after every step.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -19,17 +19,24 @@ from tasks.training.units import matrices
 
 
 class Masked(Extra):
-    """Keeps the weights outside its masks at zero; those of the matrices that units of `kinds` have a part in."""
+    """Keeps the weights outside its masks at zero; those of the matrices that units of `kinds` have a part in.
 
-    def __init__(self, kinds: Sequence[str]) -> None:
+    Args:
+        kinds: kinds of unit.
+        only: names of the matrices that count among those; None: all.
+    """
+
+    def __init__(self, kinds: Sequence[str], only: Collection[str] | None = None) -> None:
         self.kinds = kinds
+        self.only = only
         self.weights: dict[str, nn.Parameter] = {}
         self.masks: dict[str, Tensor] = {}
 
     def attach(self, model: nn.Module, parameters: Parameters, groups: Sequence[Group]) -> list[dict[str, Any]]:
         """See `Extra.attach`; gains no parameters."""
         del model
-        self.weights = matrices(groups, self.kinds, parameters)
+        found = matrices(groups, self.kinds, parameters)
+        self.weights = {name: weight for name, weight in found.items() if self.only is None or name in self.only}
         self.masks = {name: self._first_mask(weight.detach()) for name, weight in self.weights.items()}
         return []
 
@@ -80,6 +87,8 @@ class FixedZeros(Masked):
 class Gradual(Masked):
     """Magnitude pruning inside one training by the cubic schedule (Zhu & Gupta, 2017); what has gone stays away.
 
+    The schedule starts from the zeros that the model has.
+
     Args:
         sparsity: share of the weights that is zero in the end, exact to one weight (`global`: of all matrices
             together; `layer`: of each matrix).
@@ -88,6 +97,7 @@ class Gradual(Masked):
         begin: share of the steps after which the first pruning comes.
         end: share of the steps after which the last pruning comes.
         scope: what the magnitudes are compared in.
+        only: see `Masked`.
     """
 
     name = "gradual"
@@ -100,8 +110,9 @@ class Gradual(Masked):
         begin: float = 0.0,
         end: float = 0.7,
         scope: Literal["global", "layer"] = "layer",
+        only: Collection[str] | None = None,
     ) -> None:
-        super().__init__(kinds)
+        super().__init__(kinds, only)
         if not (0 <= sparsity < 1 and 0 <= begin < end <= 1 and every > 0):
             raise UserError(
                 f"gradual pruning: sparsity {sparsity}, begin {begin}, end {end}, every {every} given; "
@@ -114,8 +125,11 @@ class Gradual(Masked):
         self.scope = scope
         self.done = torch.zeros((), dtype=torch.bool)
 
-    def _first_mask(self, weight: Tensor) -> Tensor:
-        return torch.ones_like(weight, dtype=torch.bool)
+    def attach(self, model: nn.Module, parameters: Parameters, groups: Sequence[Group]) -> list[dict[str, Any]]:
+        """See `Masked.attach`."""
+        super().attach(model, parameters, groups)
+        self.gone = {name: int((~mask).sum()) for name, mask in self.masks.items()}
+        return []
 
     @torch.no_grad()
     def after_step(self, step: int, steps: int) -> None:
@@ -123,22 +137,26 @@ class Gradual(Masked):
         last = max(1, round(self.end * steps))
         first = min(last - 1, round(self.begin * steps))
         if step == last or (first <= step < last and (step - first) % self.every == 0):
-            self._prune(ratio_at((step - first) / (last - first), self.final))
+            self._prune((step - first) / (last - first))
         self.done.fill_(step >= last)
         super().after_step(step, steps)
 
-    def _prune(self, sparsity: float) -> None:
+    def _prune(self, progress: float) -> None:
         sizes = {n: torch.where(self.masks[n], w.abs(), -1.0) for n, w in self.weights.items()}  # the gone go first
         if self.scope == "layer":
             for name, size in sizes.items():
-                self.masks[name] = ~smallest(size, round(sparsity * size.numel()))
+                self.masks[name] = ~smallest(size, self._count(progress, self.gone[name], size.numel()))
             return
         together = torch.cat([size.flatten() for size in sizes.values()])
-        gone = smallest(together, round(sparsity * together.numel()))
+        gone = smallest(together, self._count(progress, sum(self.gone.values()), together.numel()))
         start = 0
         for name, size in sizes.items():
             self.masks[name] = ~gone[start : start + size.numel()].view_as(size)
             start += size.numel()
+
+    def _count(self, progress: float, gone: int, total: int) -> int:
+        """Zeros that there must be of `total` weights, `gone` of which were zero at the start."""
+        return max(gone, round(ratio_at(progress, self.final, gone / total) * total))
 
     def ready(self) -> bool:
         """When the final sparsity is reached."""
@@ -164,8 +182,15 @@ class Regrowth(Masked):
 
     name = "regrowth"
 
-    def __init__(self, kinds: Sequence[str], every: int, rate: float = 0.3, end: float = 0.75) -> None:
-        super().__init__(kinds)
+    def __init__(
+        self,
+        kinds: Sequence[str],
+        every: int,
+        rate: float = 0.3,
+        end: float = 0.75,
+        only: Collection[str] | None = None,
+    ) -> None:
+        super().__init__(kinds, only)
         if not (0 < rate <= 1 and 0 < end <= 1 and every > 0):
             raise UserError(
                 f"regrowth: rate {rate}, end {end}, every {every} given; allowed are 0 < rate <= 1, 0 < end <= 1 "

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -27,6 +27,11 @@ class History:
     """Curve of each extra: step, epoch and its figures."""
     unready: int = 0
     """Leading entries of `validation` whose weights could not be the result yet (see `Extra.ready`)."""
+
+    def record(self) -> dict[str, Any]:
+        """What training.json holds: both curves, those of the extras by their names, and the epoch of the result."""
+        best = {"best_epoch": self.validation[self.best()]["epoch"]}
+        return {"curve": self.curve, "validation": self.validation, **best, **self.extras}
 
     def best(self) -> int:
         """Index into `validation` of the entry of best quality, the first of equals, among those that may be it."""

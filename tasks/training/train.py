@@ -1,26 +1,32 @@
 """Training from checkpoint directory to checkpoint directory, in as many processes as the settings say."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from tasks.core.files import write_json
 from tasks.modeling.checkpoint import load, save
 from tasks.modeling.inference import forward, logits
-from tasks.modeling.vocabulary import select_tokens
-from tasks.recipe.schema import Distill, Recovery, Training
+from tasks.modeling.vocabulary import as_read_by
+from tasks.recipe.schema import Dense, Distill, Finetune, Recovery, Training
 from tasks.text.data import Split, read_split
 from tasks.text.registry import read_task
-from tasks.text.vocabulary import copy_tokenizer, read_vocabulary
-from tasks.training.launch import launch
+from tasks.text.vocabulary import copy_tokenizer
+from tasks.training.chosen import masks, penalties
+from tasks.training.early import Early
+from tasks.training.extra import Extra
+from tasks.training.launch import is_first, launch
 from tasks.training.layers import LayerDistillation
 from tasks.training.loop import fit, mixed_precision
 from tasks.training.loss import asked, cached, distillation, joint, supervised
+from tasks.training.schedule import steps_of
 
 TEACHER = "logits.safetensors"
+EARLY = "early"
+"""Directory in a trained checkpoint's with the checkpoint of its weights at `train.early`."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +45,14 @@ class Course:
     seed: int
     scratch: Path
     out: Path
+    zeros: bool = False
+    """Whether weights of the matrices of layers that are zero at the start stay so, or move only by regrowth."""
+    gradual: float = 0.0
+    """Share of each such matrix that is pruned on the way."""
 
 
 def train(course: Course) -> None:
-    """Trains and writes checkpoint, tokenizer and `training.json` (curve, validation, best_epoch) to `course.out`."""
+    """Trains and writes checkpoint, tokenizer and `training.json` (see `History.record`) to `course.out`."""
     launch(_work, course, processes=course.settings.processes)
 
 
@@ -54,45 +64,41 @@ def _work(course: Course) -> None:
     if course.teacher and course.dense and isinstance(settings, Recovery) and (settings.alpha < 1 or not task.causal):
         if task.causal:
             bf16 = mixed_precision(settings.precision) == "bf16"
-            teacher = asked(_dense(course, course.dense), rows, bf16=bf16)
+            teacher = asked(as_read_by(load(course.dense), course.start), rows, bf16=bf16)
         else:
             teacher = cached(load_file(course.teacher / TEACHER)["train"])
         objective = distillation(task, rows, teacher, settings.temperature, settings.alpha)
-    inside = []
+    inside, layers = _extras(course, model, len(rows)), None
     if course.dense and isinstance(settings, Recovery) and (settings.hidden or settings.attention):
-        inside = [_layers(_dense(course, course.dense), rows, settings, course.seed)]
-        objective = joint(objective, inside[0].losses)
+        layers = _layers(as_read_by(load(course.dense), course.start), rows, settings, course.seed)
+        inside.insert(0, layers)
+        objective = joint(objective, layers.losses)
     history = fit(
         model, rows, validation, settings, objective, task, course.metric, course.seed, course.scratch, inside
     )
-    for extra in inside:
-        extra.release(model)
-    if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
+    if layers:
+        layers.release(model)
+    if not is_first():
         return
     if task.tunes:
         model.config.update(task.tune(logits(forward(model), validation, 2 * settings.batch_size), validation))
         model.cpu()
     save(model, course.out)
     copy_tokenizer(course.start, course.prepared, course.out)
-    write_json(
-        course.out / "training.json",
-        {
-            "curve": history.curve,
-            "validation": history.validation,
-            "best_epoch": history.validation[history.best()]["epoch"],
-            **history.extras,  # nothing but the curve of a learned layer map
-        },
-    )
+    if (course.scratch / EARLY).is_dir():
+        shutil.copytree(course.scratch / EARLY, course.out / EARLY)
+    write_json(course.out / "training.json", history.record())
 
 
-def _dense(course: Course, directory: Path) -> PreTrainedModel:
-    """The teacher, which reads the rows of the model that is trained.
-
-    If that one's vocabulary was pruned, the teacher loses the same tokens: its layers give what they gave, and its
-    distribution over the next token is its own, renormalised over the tokens that stay.
-    """
-    dense, vocabulary = load(directory), read_vocabulary(course.start)
-    return dense if vocabulary is None else select_tokens(dense, vocabulary.kept)
+def _extras(course: Course, model: PreTrainedModel, rows: int) -> list[Extra]:
+    settings = course.settings
+    steps = steps_of(rows, settings.batch_size, settings.epochs)
+    regrowth = settings.regrowth if isinstance(settings, Finetune) else 0.0
+    found = penalties(settings, model)
+    found += masks(model, steps, zeros=course.zeros, gradual=course.gradual, regrowth=regrowth)
+    if isinstance(settings, Dense) and settings.early is not None:
+        found.append(Early(steps_of(rows, settings.batch_size, settings.early), course.scratch / EARLY))
+    return found
 
 
 def _layers(dense: PreTrainedModel, rows: Split, settings: Recovery, seed: int) -> LayerDistillation:

@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from torch import nn
+from transformers import PreTrainedModel
 
 from tasks.core.errors import UserError
+from tasks.families import family_of
 from tasks.families.anatomy import Cut, Group
 
 Part = tuple[nn.Parameter, Cut]
@@ -33,6 +35,13 @@ def of_kinds(groups: Sequence[Group], kinds: Sequence[str]) -> list[Group]:
         given = ", ".join(unknown) or "nothing"
         raise UserError(f"kinds of unit: {given} given, this model has {', '.join(known)}; name some of these")
     return [group for group in groups if group.kind in kinds]
+
+
+def own_kinds(model: PreTrainedModel) -> list[str]:
+    """The kinds of unit that the layers of `model` consist of: key-value groups (elsewhere heads) and neurons."""
+    family = family_of(model.config.model_type)
+    there = {group.kind for group in family.groups(model)}
+    return [kind.name for kind in family.kinds if kind.parts_of is None and kind.name in there]
 
 
 def matrices(

@@ -75,17 +75,17 @@ def root(tmp_path_factory):
     train_dense(
         root / "model", root / "prepared", recipe.train, "accuracy", 0, root / "s", root / "dense", root / "teacher"
     )
-    score_units(root / "dense", root / "prepared", recipe.score, False, 0, root / "scores")
+    score_units(root / "dense", root / "prepared", recipe.score, ["head"], "accuracy", 0, root / "s1", root / "scores")
     return root
 
 
-def pruned(root, out, *settings, model="dense", scores="scores", number=0):
+def pruned(root, out, *settings, model="dense", scores="scores", number=0, early=None):
     """A round's cut."""
     recipe = resolve(None, [*BASE, *(f"prune.{setting}" for setting in settings)])
     out.mkdir()
     prune(
         root / model, root / scores, root / "prepared", root / "teacher", number, recipe.score.criterion, recipe.prune,
-        0, out,
+        0, out, early,
     )  # fmt: skip
     return read_json(out / "plan.json")
 
@@ -107,7 +107,9 @@ def finished(root):
     for number, name in enumerate(("r1", "r2")):
         for made in ("scores", "rounds", "verdict", "times"):
             (root / made / name).mkdir(parents=True)
-        score_units(root / before, prepared, recipe.score, False, 0, root / "scores" / name)
+        score_units(
+            root / before, prepared, recipe.score, ["head"], "accuracy", 0, root / f"s-{name}", root / "scores" / name
+        )
         pruned(root, root / f"cut-{name}", *settings, model=before, scores=f"scores/{name}", number=number)
         finetune(
             root / f"cut-{name}", dense, prepared, teacher,
@@ -191,10 +193,32 @@ def test_scores_and_units_do_not_depend_on_the_vocabulary(root, alone, tmp_path)
     assert with_it["groups"] == plain["groups"]
     assert "vocabulary" not in plain
     (tmp_path / "scores").mkdir()
-    score_units(alone, root / "prepared", resolve(None, BASE).score, False, 0, tmp_path / "scores")
+    score_units(
+        alone, root / "prepared", resolve(None, BASE).score, ["head"], "accuracy", 0, tmp_path, tmp_path / "scores"
+    )
     found, first = (load_file(path / "scores/scores.safetensors") for path in (tmp_path, root))
     for name, values in first.items():
         torch.testing.assert_close(found[name], values, rtol=1e-4, atol=1e-7)
+
+
+def test_what_stays_can_go_back_to_early_weights(root, tmp_path):
+    settings = ("kinds=[head, vocabulary]", "rounds=[0.25]")
+    pruned(root, tmp_path / "out", *settings, early=root / "s/start")
+    early, model = load(root / "s/start"), load(tmp_path / "out")
+    kept = read_vocabulary(tmp_path / "out").kept
+    assert torch.equal(model.get_input_embeddings().weight, early.get_input_embeddings().weight[kept])
+    assert not torch.equal(load(root / "dense").get_input_embeddings().weight, early.get_input_embeddings().weight)
+
+
+def test_movement_scores_a_model_of_fewer_tokens(root, alone, tmp_path):
+    recipe = resolve(
+        None, [*BASE, "score.criterion=movement", "score.training={epochs: 0.2, batch_size: 16, precision: fp32}"]
+    )
+    (tmp_path / "scores").mkdir()
+    score_units(
+        alone, root / "prepared", recipe.score, ["head"], "accuracy", 0, tmp_path / "scratch", tmp_path / "scores"
+    )
+    assert load_file(tmp_path / "scores/scores.safetensors")["head.0"].shape == (4,)
 
 
 def test_parameters_that_went_with_the_vocabulary_count(root, alone, tmp_path):

@@ -114,6 +114,7 @@ def test_recovery_of_a_model_that_lost_a_layer_and_heads(run, tmp_path):
     dense = load(run / "dense")
     cut = shrink(dense, {"layer": [[0], [], [0]], "head": [[0, 2], [0], [1]]})
     save(cut, tmp_path / "cut")
+    (tmp_path / "cut" / "plan.json").write_text("{}")
     (tmp_path / "out").mkdir()
     finetune(
         tmp_path / "cut", run / "dense", run / "prepared", run / "teacher", settings("finetune"),

@@ -1,6 +1,7 @@
 """Defaults, recipe and settings make one checked recipe; all mistakes come at once."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,11 @@ def keys(model: type[BaseModel], before: str = "") -> set[str]:
     return found
 
 
+def flat(values: dict[str, Any], before: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        yield from flat(value, f"{before}{key}.") if isinstance(value, dict) else [before + key]
+
+
 def mistakes(*overrides: str, recipe: Path | None = None) -> list[str]:
     with pytest.raises(UserError) as caught:
         resolve(recipe, overrides)
@@ -34,9 +40,7 @@ def mistakes(*overrides: str, recipe: Path | None = None) -> list[str]:
 
 def test_defaults_hold_every_key_and_no_other() -> None:
     default: dict[str, Any] = yaml.safe_load((PARAMS / "default.yaml").read_text())
-    found = {k for k, v in default.items() if not isinstance(v, dict)}
-    found |= {f"{k}.{sub}" for k, v in default.items() if isinstance(v, dict) for sub in v}
-    assert found == keys(Recipe)
+    assert set(flat(default)) == keys(Recipe)
 
 
 def test_every_key_is_explained_where_it_first_stands() -> None:
@@ -81,13 +85,14 @@ def test_dag_follows_the_recipe() -> None:
     recipe = resolve(
         None, ["prune.rounds=[0.3, {head: 0.5, neuron: 0.6}]", "quantize.models=[pruned]", "data.source=a/b.csv"]
     )
+    early = "models/dense/provenance.json"
     assert dag(recipe) == {
         "data": "a/b.csv",
         "model": "tasks/sources",
         "student": "tasks/sources",
         "rounds": {
-            "r1": {"model": "models/dense", "after": "data/teacher", "goal": _both(0.3, 0.3)},
-            "r2": {"model": "models/rounds/r1", "after": "data/rounds/r1", "goal": _both(0.5, 0.6)},
+            "r1": {"model": "models/dense", "after": "data/teacher", "early": early, "goal": _both(0.3, 0.3)},
+            "r2": {"model": "models/rounds/r1", "after": "data/rounds/r1", "early": early, "goal": _both(0.5, 0.6)},
         },
         "evaluate": {
             "r1": {"models": "models/rounds/r1", "reads": "data/teacher", "out": "data/rounds/r1"},
@@ -154,6 +159,31 @@ def test_tokens_of_windows_cannot_go() -> None:
     assert "prune.vocabulary_min_count is 2; rows of qa are windows" in "\n".join(mistakes(*settings, *qa))
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["prune.rewind=true"], "train.early is null"),
+        (["train.early=9"], "train: early (9) must be at most epochs"),
+        (["finetune.regrowth=0.3"], "name weight in prune.kinds"),
+        (
+            ["finetune.regrowth=0.3", "prune.kinds=[weight]", "prune.rounds=[{weight: {pattern: '2:4'}}]"],
+            "that have no pattern",
+        ),
+        (["finetune.gradual=true"], "name weight in prune.kinds"),
+        (
+            ["finetune.gradual=true", "prune.kinds=[weight]", "prune.rounds=[{weight: {threshold: 0.1}}]"],
+            "with shares in prune.rounds",
+        ),
+        (["finetune.gradual=true", "prune.kinds=[weight]", "finetune.regrowth=0.1"], "finetune.regrowth must be 0"),
+        (["score.criterion=l0", "prune.kinds=[neuron, weight]"], "gates stand on units"),
+        (["score.training.epoch=2"], "score.training.epoch: unknown key"),
+        (["score.training.l1=-1"], "score.training.l1: -1; must be at least 0"),
+    ],
+)
+def test_what_a_training_cannot_do(settings: list[str], said: str) -> None:
+    assert said in "\n".join(mistakes(*settings))
+
+
 def test_dvc_watches_what_the_student_starts_from() -> None:
     assert dag(resolve(None, ["distill.source=models/other"]))["student"] == "models/other"
     assert dag(resolve(None, ["distill.source=hf://a/b@c"]))["student"] == "tasks/sources"
@@ -170,7 +200,10 @@ def test_layer_maps() -> None:
 
 
 def test_the_dag_says_what_each_round_removes() -> None:
-    assert set(dag(resolve(None, ["prune.kinds=[neuron]"]))["rounds"]["r1"]) == {"model", "after", "goal"}
+    item = dag(resolve(None, ["prune.kinds=[neuron]"]))["rounds"]["r1"]
+    assert set(item) == {"model", "after", "early", "goal"}
+    back = resolve(None, ["train.early=0.1", "prune.rewind=true"])
+    assert {item["early"] for item in dag(back)["rounds"].values()} == {"models/dense/early"}
 
 
 def test_all_mistakes_at_once() -> None:

@@ -74,7 +74,7 @@ def finished(request, tmp_path_factory):
     prepare(recipe.data, recipe.task, recipe.model, 0, root, prepared)
     metric = recipe.task.metric
     train_dense(root / "model", prepared, recipe.train, metric, 0, root / "s", dense, teacher)
-    score_units(dense, prepared, recipe.score, False, 0, out["scores"])
+    score_units(dense, prepared, recipe.score, recipe.prune.kinds, metric, 0, root / "s1", out["scores"])
     prune(dense, out["scores"], prepared, teacher, 0, recipe.score.criterion, recipe.prune, 0, out["cut"])
     finetune(out["cut"], dense, prepared, teacher, recipe.finetune, metric, 0, root / "s2", out["r1"])
     distill(dense, None, prepared, teacher, recipe.distill, metric, 0, root / "s3", out["student"])

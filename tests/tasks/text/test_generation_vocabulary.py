@@ -15,6 +15,7 @@ from tasks.evaluate import Entry, evaluate_models, evaluate_round
 from tasks.finetune import finetune
 from tasks.modeling.checkpoint import load
 from tasks.modeling.inference import forward, logits
+from tasks.modeling.vocabulary import as_read_by
 from tasks.prepare import prepare
 from tasks.prune import prune
 from tasks.prune.unused import with_vocabulary
@@ -46,7 +47,7 @@ def finished(request, tmp_path_factory):
     prepared, dense, teacher, metric = out["prepared"], out["dense"], out["teacher"], recipe.task.metric
     prepare(recipe.data, recipe.task, recipe.model, 0, root, prepared)
     train_dense(root / "model", prepared, recipe.train, metric, 0, root / "s", dense, teacher)
-    score_units(dense, prepared, recipe.score, False, 0, out["scores"])
+    score_units(dense, prepared, recipe.score, recipe.prune.units, metric, 0, root / "s1", out["scores"])
     prune(dense, out["scores"], prepared, teacher, 0, recipe.score.criterion, recipe.prune, 0, out["cut"])
     with_vocabulary(load(dense), dense, prepared, recipe.prune.goals[0], recipe.prune, out["alone"])
     taught = recipe.finetune.model_copy(update={"alpha": 0.5, "hidden": 1.0})
@@ -96,15 +97,8 @@ def test_test_quality_and_samples_are_of_each_model_in_its_own_numbers(finished)
 
 
 def test_the_teacher_gives_its_own_distribution_over_what_stays(finished):
-    from tasks.training.train import Course, _dense
-
-    recipe = resolve(None, [*SETTINGS, *ROUND])
-    course = Course(
-        finished / "cut", finished / "prepared", finished / "teacher", finished / "dense", recipe.finetune, "", 0,
-        finished, finished,
-    )  # fmt: skip
     vocabulary, dense = read_vocabulary(finished / "cut"), load(finished / "dense")
-    teacher = _dense(course, finished / "dense")
+    teacher = as_read_by(dense, finished / "cut")
     rows, own = (read_split(finished / "prepared", "train", finished / name).batch([0, 1]) for name in ("dense", "cut"))
     with torch.no_grad():
         whole, less = (

@@ -97,7 +97,7 @@ def trained(request, tmp_path_factory):
         (root / name).mkdir()
     dense, teacher, scores, cut = root / "dense", root / "teacher", root / "scores", root / "cut"
     train_dense(root / "model", prepared, recipe.train, "f1", 0, root / "scratch1", dense, teacher)
-    score_units(dense, prepared, recipe.score, False, 0, scores)
+    score_units(dense, prepared, recipe.score, recipe.prune.kinds, "f1", 0, root / "scratch3", scores)
     prune(dense, scores, prepared, teacher, 0, recipe.score.criterion, recipe.prune, 0, cut)
     finetune(cut, root / "dense", prepared, teacher, recipe.finetune, "f1", 0, root / "scratch2", root / "r1")
     quantize(root / "r1", prepared, recipe.quantize, 0, root / "quantized")
