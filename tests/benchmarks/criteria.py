@@ -37,7 +37,7 @@ ROOT = Path(".secateur/benchmarks/criteria")
 RESULTS = Path(__file__).parent / "results" / "criteria.jsonl"
 SEEDS, LEVELS, ROWS = (0, 1, 2), (0.3, 0.5, 0.7), 512
 BEST = ("obs", "solve", (0.25, 0.5, 0.67))
-"""Criterion, allocation and levels of what is recommended; chosen on validation, see CONTRIBUTING.md."""
+"""Criterion, allocation and levels of what is recommended; chosen on validation."""
 Key = tuple[int, str, str, bool, float, bool]
 
 
