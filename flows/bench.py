@@ -37,13 +37,14 @@ def bench(models: list[str]) -> None:
     if not directories:
         raise UserError("no models yet; name directories, or make some with: secateur run")
     torch.set_num_threads(threads_of(root))
-    first = next(iter(directories.values()))
-    split = encode(first, _texts(root), resolve(None, []).task.max_length)
-    largest = split.batch(split.lengths.argsort()[-32:])
+    texts, longest = _texts(root), resolve(None, []).task.max_length
+    splits = {name: encode(directory, texts, longest) for name, directory in directories.items()}
+    split = next(iter(splits.values()))
     opened, memory = {}, {}
     for name, directory in directories.items():
+        largest = splits[name].batch(split.lengths.argsort()[-32:])
         opened[name], memory[name] = peak_memory(partial(open_model, directory, torch.get_num_threads()), largest)
-    figures = measure(opened, split, resolve(None, []).evaluate)
+    figures = measure(opened, splits, resolve(None, []).evaluate)
     table = Table(title=f"{len(split)} texts of {split.lengths.mean():.0f} tokens, {torch.get_num_threads()} threads")
     for heading in ("model", "MB", "p50 ms", "p95 ms", "rows/s", "× b1", "× b32", "peak MB"):
         table.add_column(heading, justify="left" if heading == "model" else "right", no_wrap=True)

@@ -52,7 +52,7 @@ def score(job: Job) -> None:
         job.dep(job.item["model"]),
         job.dep("data/prepared"),
         recipe.score,
-        recipe.prune.kinds,
+        recipe.prune.units,
         recipe.task.metric,
         recipe.seed,
         job.scratch(),

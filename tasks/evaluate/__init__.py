@@ -30,6 +30,7 @@ from tasks.recipe.schema import Budget, Evaluate
 from tasks.text.data import Split, read_split
 from tasks.text.metrics import Bootstrap, quality
 from tasks.text.registry import read_task
+from tasks.text.vocabulary import VOCABULARY
 
 
 def evaluate_round(
@@ -42,28 +43,27 @@ def evaluate_round(
     causal model in PyTorch, in texts scored, not generated. It is measured only if the budget asks for it and all else
     that it asks for is met: a clock decides nothing needlessly.
     """
-    split = read_split(prepared, "validation")
+    split, own = read_split(prepared, "validation"), read_split(prepared, "validation", model)
     candidate, reference = load(model), load(dense)
-    length = float(split.lengths.mean())
     task = read_task(prepared)
     taught = load_file(teacher / "logits.safetensors")["validation"].numpy()
-    said = logits(forward(candidate), split, settings.batch_size)
+    said = logits(forward(candidate), own, settings.batch_size)
     theirs, cells = (
-        task.cells(task.predict(outputs, split, one.config.to_dict()), split)
-        for outputs, one in ((taught, reference), (said, candidate))
+        task.cells(task.predict(outputs, rows, one.config.to_dict()), rows)
+        for outputs, rows, one in ((taught, split, reference), (said, own, candidate))
     )
     base, reached = (quality(task.metrics[metric], counted) for counted in (theirs, cells))
     shown = {figure: quality(score, cells) for figure, score in task.figures.items()}
-    sizes = size(candidate, length)
-    shares = {f"{key}_share": sizes[key] / whole for key, whole in size(reference, length).items()}
+    sizes, whole = (size(one, float(rows.lengths.mean())) for one, rows in ((candidate, own), (reference, split)))
+    shares = {f"{key}_share": sizes[key] / whole[key] for key in whole}
     figures = {"quality": reached, "dense_quality": base, "drop": base - reached, **shown, **sizes, **shares}
     measured: dict[str, dict[str, float]] = {}
     checks = judge(budget.model_copy(update={"speedup_b1": None, "speedup_b32": None}), figures)
     if (budget.speedup_b1 or budget.speedup_b32) and all(check.met for check in checks):
         timed = name if task.causal else f"{name}-dynamic"
         with tempfile.TemporaryDirectory() as directory:
-            run = forward(candidate) if task.causal else _delivered(candidate, split, Path(directory) / name)
-            measured = measure({"dense": forward(reference), timed: run}, split, settings)
+            run = forward(candidate) if task.causal else _delivered(candidate, own, Path(directory) / name)
+            measured = measure({"dense": forward(reference), timed: run}, {"dense": split, timed: own}, settings)
         checks = judge(budget, {**figures, **measured[timed]})
     write_json(times / "times.json", {"threads": torch.get_num_threads(), "models": measured})
     because = "; ".join(f"{check.name} {'met' if check.met else 'missed'}" for check in checks)
@@ -104,10 +104,11 @@ def evaluate_models(
         good: name of the last good round, if any.
         root: paths are written relative to it.
     """
-    split, validation = read_split(prepared, "test"), read_split(prepared, "validation")
-    length = float(split.lengths.mean())
+    splits, validations = _splits(models, prepared, "test"), _splits(models, prepared, "validation")
+    dense = next(iter(models))
+    split = splits[dense]
     threads = torch.get_num_threads()
-    largest = split.batch(np.argsort(split.lengths)[-32:])
+    longest = np.argsort(split.lengths)[-32:]
     opened: dict[str, Forward] = {}
     memory: dict[str, int | None] = {}
     task = read_task(prepared)
@@ -115,22 +116,25 @@ def evaluate_models(
     cells: dict[str, NDArray[np.float64]] = {}
     validated: dict[str, float] = {}
     for name, entry in models.items():
-        opened[name], memory[name] = peak_memory(partial(open_model, entry.directory, threads), largest)
+        opened[name], memory[name] = peak_memory(
+            partial(open_model, entry.directory, threads), splits[name].batch(longest)
+        )
         config = read_json(entry.directory / "config.json")
-        predictions[name] = task.predict(logits(opened[name], split, settings.batch_size), split, config)
-        cells[name] = task.cells(predictions[name], split)
-        said = task.predict(logits(opened[name], validation, settings.batch_size), validation, config)
-        validated[name] = quality(task.metrics[metric], task.cells(said, validation))
+        predictions[name], said = (
+            task.predict(logits(opened[name], own, settings.batch_size), own, config)
+            for own in (splits[name], validations[name])
+        )
+        cells[name] = task.cells(predictions[name], splits[name])
+        validated[name] = quality(task.metrics[metric], task.cells(said, validations[name]))
         progress("model", len(opened), len(models))
     examples = len(next(iter(cells.values())))
     bootstrap = Bootstrap(task.metrics[metric], examples, settings.bootstrap, seed)
-    dense = next(iter(models))
     sizes: dict[Path, dict[str, float]] = {}
     shown = {**task.metrics, **task.figures}
     figures = {}
     for name, entry in models.items():
         if entry.checkpoint not in sizes:
-            sizes[entry.checkpoint] = size(load(entry.checkpoint), length)
+            sizes[entry.checkpoint] = size(load(entry.checkpoint), float(splits[name].lengths.mean()))
         graph = entry.directory / GRAPH
         reached, lost = bootstrap.quality(cells[name]), bootstrap.drop(cells[dense], cells[name])
         figures[name] = {
@@ -155,7 +159,20 @@ def evaluate_models(
         checkpoints = {name: entry.directory for name, entry in models.items()}
         texts = split.documents.texts
         write_json(out / "samples.json", samples(checkpoints, texts, prepared / "tokenizer", settings, seed))
-    measured = measure(opened, split, settings)
+    measured = measure(opened, splits, settings)
     for name, figure in measured.items():
         figure["peak_memory"] = memory[name]  # type: ignore[assignment]
     write_json(times / "times.json", {"threads": threads, "models": measured})
+
+
+def _splits(models: Mapping[str, Entry], prepared: Path, split: str) -> dict[str, Split]:
+    """Rows of a split as each model takes them; models of the same vocabulary share them."""
+    read: dict[bytes, Split] = {}
+    splits = {}
+    for name, entry in models.items():
+        file = entry.directory / VOCABULARY
+        key = file.read_bytes() if file.is_file() else b""
+        if key not in read:
+            read[key] = read_split(prepared, split, entry.directory)
+        splits[name] = read[key]
+    return splits

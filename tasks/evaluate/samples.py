@@ -16,6 +16,7 @@ from tasks.recipe.schema import Evaluate
 from tasks.text.blocks import encode
 from tasks.text.generate import Sampling, continuations
 from tasks.text.generated import WORD, bleu, distinct, repetition, rouge
+from tasks.text.vocabulary import read_vocabulary
 
 
 def samples(models: Mapping[str, Path], texts: list[str], tokenizer: Path, settings: Evaluate, seed: int) -> Any:
@@ -25,9 +26,9 @@ def samples(models: Mapping[str, Path], texts: list[str], tokenizer: Path, setti
     own continuation of at most as many tokens, distinct-1 and -2 and the repetition of 4-grams, of words.
 
     Args:
-        models: checkpoints by name.
+        models: checkpoints by name; one whose vocabulary was pruned reads and writes with its own tokenizer.
         texts: of which those that are long enough for a prompt and its reference are drawn from.
-        tokenizer: directory.
+        tokenizer: directory of that of the data.
         settings: how many prompts, their lengths, how tokens are drawn.
         seed: of the choice of texts and of the draws.
 
@@ -35,7 +36,7 @@ def samples(models: Mapping[str, Path], texts: list[str], tokenizer: Path, setti
         `prompts` (number of the text, prompt, reference) and `models`: by name and way (`greedy`, `sampled`) the
         figures and the `texts`, one per prompt. No prompts where no text is long enough.
     """
-    reader = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False, local_files_only=True)
+    reader = _reader(tokenizer)
     start, new = settings.prompt_tokens, settings.new_tokens
     ids = encode(reader, texts, "prompts")
     long = [i for i, document in enumerate(ids) if len(document) >= start + new]
@@ -50,12 +51,18 @@ def samples(models: Mapping[str, Path], texts: list[str], tokenizer: Path, setti
         "models": {},
     }
     ways = {"greedy": Sampling(new), "sampled": Sampling(new, settings.temperature, settings.top_p, seed)}
-    special = {"pad": reader.pad_token_id, "eos": reader.eos_token_id}
     for name, directory in models.items() if chosen else ():
-        model = load(directory).to(device())
-        made = {way: continuations(model, prompts, sampling, **special) for way, sampling in ways.items()}
-        found["models"][name] = {way: _figures([reader.decode(t) for t in of], references) for way, of in made.items()}
+        model, vocabulary = load(directory).to(device()), read_vocabulary(directory)
+        own = _reader(directory) if vocabulary else reader
+        given = vocabulary.renumber(prompts) if vocabulary else prompts
+        special = {"pad": own.pad_token_id, "eos": own.eos_token_id}
+        made = {way: continuations(model, given, sampling, **special) for way, sampling in ways.items()}
+        found["models"][name] = {way: _figures([own.decode(t) for t in of], references) for way, of in made.items()}
     return found
+
+
+def _reader(directory: Path) -> Any:
+    return AutoTokenizer.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
 
 
 def _figures(texts: list[str], references: list[str]) -> dict[str, Any]:

@@ -15,27 +15,32 @@ from tasks.text.data import Batch, Split
 BATCH = 32
 
 
-def measure(models: Mapping[str, Forward], split: Split, settings: Evaluate) -> dict[str, dict[str, float]]:
+def measure(
+    models: Mapping[str, Forward], splits: Mapping[str, Split], settings: Evaluate
+) -> dict[str, dict[str, float]]:
     """Times every model on the same rows, as they are, in alternating passes.
 
     Args:
         models: the first is what the others are compared with.
+        splits: by model, the rows in the ids of its vocabulary.
 
     Returns:
         By model: `latency_ms_b1` (median over texts and passes) and `latency_ms_b1_p95`, `throughput_b32` (rows a
         second, of the median batch), `speedup_b1` and `speedup_b32` (ratios of medians to the first model's).
     """
-    single = [split.batch([i]) for i in range(min(settings.latency_rows, len(split)))]
-    starts = range(0, min(settings.throughput_batches * BATCH, len(split)), BATCH)
-    full = [split.batch(range(start, min(start + BATCH, len(split)))) for start in starts]
+    first = next(iter(models))
+    count = len(splits[first])
+    starts = range(0, min(settings.throughput_batches * BATCH, count), BATCH)
+    full = [range(start, min(start + BATCH, count)) for start in starts]
+    chosen = ([range(i, i + 1) for i in range(min(settings.latency_rows, count))], full)
+    batches = {name: [[splits[name].batch(rows) for rows in part] for part in chosen] for name in models}
     seconds: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in models}
     for number in range(settings.repeats):
         for done, (name, run) in enumerate(models.items()):
-            for times, batches, warm_up in zip(seconds[name], (single, full), (3, 1), strict=True):
-                times += _timed(run, batches, warm_up)
+            for times, part, warm_up in zip(seconds[name], batches[name], (3, 1), strict=True):
+                times += _timed(run, part, warm_up)
             progress("model", number * len(models) + done + 1, settings.repeats * len(models))
-    rows = sum(len(batch["input_ids"]) for batch in full) / len(full)
-    first = next(iter(models))
+    rows = sum(map(len, full)) / len(full)
     base_b1, base_b32 = (float(np.median(times)) for times in seconds[first])
     figures = {}
     for name, (b1, b32) in seconds.items():

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +10,7 @@ from transformers import PreTrainedModel
 
 from tasks.core.errors import UserError
 from tasks.modeling.checkpoint import pruned_class
+from tasks.text.vocabulary import read_vocabulary
 
 ENDINGS = ("_token_id", "_token_ids", "_token_index")
 LISTS = ("suppress_tokens", "begin_suppress_tokens", "bad_words_ids", "force_words_ids")
@@ -94,6 +96,16 @@ def select_tokens(model: PreTrainedModel, kept: Sequence[int]) -> PreTrainedMode
         smaller.generation_config = copy.deepcopy(generation)
         _renumber(smaller.generation_config, mapping)
     return smaller.train(model.training)
+
+
+def as_read_by(model: PreTrainedModel, directory: Path) -> PreTrainedModel:
+    """The dense model, or an early state of it, as a reader of the rows of the checkpoint in `directory`.
+
+    If that one's vocabulary was pruned, the model loses the same tokens: its layers give what they gave, and its
+    distribution over the next token is its own, renormalised over the tokens that stay.
+    """
+    vocabulary = read_vocabulary(directory)
+    return model if vocabulary is None else select_tokens(model, vocabulary.kept)
 
 
 def _select(name: str, tensor: torch.Tensor, wanted: torch.Size, index: torch.Tensor, size: int) -> torch.Tensor:

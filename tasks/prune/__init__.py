@@ -19,10 +19,12 @@ from tasks.modeling.matrices import matrices
 from tasks.modeling.replay import replay
 from tasks.modeling.shrink import shrink
 from tasks.modeling.size import SIZES, size
+from tasks.modeling.vocabulary import as_read_by
 from tasks.prune.costs import unit_costs
 from tasks.prune.curves import Sensitivity
 from tasks.prune.plan import WEIGHT, Plan, plan
 from tasks.prune.removed import dense_layers, removed_units, removed_weights
+from tasks.prune.unused import with_vocabulary
 from tasks.prune.weights import folded, masks, of_what_stays, thin
 from tasks.recipe.goal import Amount
 from tasks.recipe.schema import Prune
@@ -48,18 +50,20 @@ def prune(
             this round removed, and the score of each of the latter; the zeros of each matrix; what was measured, and
             what each matrix lost. `layers` are the dense model's numbers of the layers that names of groups and
             matrices count. Of single weights it says whether their zeros are to stay (`zeros`), or the share that is
-            to go later (`gradual`).
+            to go later (`gradual`); of a vocabulary that was pruned its sizes and proof. Where tokens are gone, the
+            rebuilt tokenizer lies beside the checkpoint.
         early: checkpoint of the dense model early in its training, to whose weights goes back what stays.
         gradual: single weights stay; a share of them goes in the training that follows.
 
     Raises:
         UserError: the model has no such units, the criterion says nothing of them, or the goal is out of reach.
     """
-    source = load(scores / "model" if (scores / "model").is_dir() else model).to(device())
-    importance = load_file(scores / "scores.safetensors")
-    sample, length = _sample(prepared, settings, seed)
-    task = read_task(prepared)
     goal, last = settings.goals[number], number + 1 == len(settings.goals)
+    source = load(scores / "model" if (scores / "model").is_dir() else model).to(device())
+    source, tokens = with_vocabulary(source, model, prepared, goal, settings, out)
+    importance = load_file(scores / "scores.safetensors")
+    sample, length = _sample(prepared, out, settings, seed)
+    task = read_task(prepared)
     costs, damping = unit_costs(source, length), settings.damping if settings.reconstruct else None
     chosen = plan(
         source,
@@ -96,11 +100,11 @@ def prune(
             facts["zeros"] = True
         if early:
             lasting = {matrix.tensor: matrix.parameter != 0 for matrix in matrices(smaller)} if sparse else {}
-            smaller = rewind(smaller, dict(replay(load(early), smaller).named_parameters()), lasting)
+            smaller = rewind(smaller, dict(replay(as_read_by(load(early), out), smaller).named_parameters()), lasting)
     if gradual and WEIGHT in goal.kinds:
         facts["gradual"] = goal.kinds[WEIGHT].share
     save(smaller, out)
-    write_json(out / "plan.json", {**facts, "groups": removed_units(source, importance, chosen)})
+    write_json(out / "plan.json", {**facts, **tokens, "groups": removed_units(source, importance, chosen)})
 
 
 def _anew(
@@ -121,14 +125,14 @@ def _budget(
     model: PreTrainedModel, dense: Any, settings: Prune, costs: Any, share: float, length: float, cost: str
 ) -> float:
     """What the groups that are pruned may cost: the dense model's cost less `share`, less what is not pruned."""
-    groups = [g for g in family_of(model.config.model_type).groups(model) if g.kind in settings.kinds]
+    groups = [g for g in family_of(model.config.model_type).groups(model) if g.kind in settings.units]
     prunable = sum(costs[group.name][cost] * group.count for group in groups)
     return float(dense[cost] * (1 - share) - (size(model, length)[cost] - prunable))
 
 
-def _sample(prepared: Path, settings: Prune, seed: int) -> tuple[Split, float]:
+def _sample(prepared: Path, model: Path, settings: Prune, seed: int) -> tuple[Split, float]:
     """Rows to calibrate on, and the mean length of all training rows."""
-    train = read_split(prepared, "train")
+    train = read_split(prepared, "train", model)
     rows = np.sort(np.random.default_rng(seed).permutation(len(train))[: settings.rows])
     return train.take(rows), float(train.lengths.mean())
 

@@ -60,7 +60,7 @@ def plan(
     budget: Callable[[str], float],
     curves: Curves,
 ) -> Plan:
-    """Chooses the units of `settings.kinds` that stay.
+    """Chooses the units of `settings.units` that stay.
 
     Args:
         scores: importance by group.
@@ -73,7 +73,7 @@ def plan(
     Raises:
         UserError: the family has no such units, the criterion says nothing of them, or the goal is out of reach.
     """
-    groups = [group for group in family_of(model.config.model_type).groups(model) if group.kind in settings.kinds]
+    groups = [group for group in family_of(model.config.model_type).groups(model) if group.kind in settings.units]
     _check(model, groups, scores, settings)
     measured: dict[str, dict[str, float]] = {}
 
@@ -86,16 +86,16 @@ def plan(
     compared: dict[str, Units] = {}
     thresholds: dict[str, float | None] = {}
     if goal.cost:
-        if LAYER in settings.kinds and len(settings.kinds) > 1:
+        if LAYER in settings.units and len(settings.units) > 1:
             raise UserError("prune.kinds: whole layers and parts of layers cannot share one cost; give each a round")
         priced = {
             name: replace(units, cost=costs[name][goal.cost]) if name in costs else units
-            for kind in settings.kinds
+            for kind in settings.units
             for name, units in _units(model, groups, kind, scores, settings).items()
         }
         found = _within(priced, budget(goal.cost), settings, curve)
         kept, compared = found.kept, priced
-        thresholds = dict.fromkeys(settings.kinds, found.threshold)
+        thresholds = dict.fromkeys(settings.units, found.threshold)
     for kind, amount in goal.kinds.items():
         if kind != WEIGHT:
             units = _units(model, groups, kind, scores, settings)
@@ -103,7 +103,7 @@ def plan(
             kept |= found.kept
             compared |= units
             thresholds[kind] = found.threshold
-    chosen: dict[str, list[list[int]]] = {kind: [] for kind in settings.kinds}
+    chosen: dict[str, list[list[int]]] = {kind: [] for kind in settings.units}
     margins = {}
     for group in groups:
         unit = _unit(group, scores, settings)
@@ -118,9 +118,11 @@ def plan(
 def _check(model: PreTrainedModel, groups: Sequence[Group], scores: Mapping[str, Tensor], settings: Prune) -> None:
     family = family_of(model.config.model_type)
     known = {*(kind.name for kind in family.kinds), *family.sublayers, LAYER, WIDTH, WEIGHT}
-    unknown = [kind for kind in settings.kinds if kind not in known]
+    unknown = [kind for kind in settings.units if kind not in known]
     if unknown:
-        raise UserError(f"prune.kinds: {', '.join(unknown)}; a {family.model_type} has {', '.join(sorted(known))}")
+        raise UserError(
+            f"prune.kinds: {', '.join(unknown)}; a {family.model_type} has {', '.join(sorted(known))}, and vocabulary"
+        )
     silent = sorted({group.kind for group in groups if group.name not in scores})
     if WEIGHT in settings.kinds and not any(name.startswith(f"{WEIGHT}.") for name in scores):
         silent.append(WEIGHT)

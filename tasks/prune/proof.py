@@ -7,8 +7,9 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from tasks.core.errors import UserError
+from tasks.text.data import Text
+from tasks.text.vocabulary import Ids
 
-Text = str | tuple[str, str]
 BATCH = 1000
 
 
@@ -35,7 +36,7 @@ def prove(
     after: PreTrainedTokenizerBase,
     mapping: Mapping[int, int],
     texts: Sequence[Text],
-    rows: Iterable[Sequence[int]],
+    rows: Iterable[Ids],
     rare: set[int],
 ) -> Proof:
     """Compares both tokenizers on all that is given.

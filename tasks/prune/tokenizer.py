@@ -13,10 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from tasks.core.errors import UserError
 from tasks.core.files import write_json
 from tasks.prune.closure import merge_pair
-
-DOCUMENT = "tokenizer.json"
-CONFIG = "tokenizer_config.json"
-BESIDE = ("special_tokens_map.json", "chat_template.jinja", "additional_chat_templates")
+from tasks.text.vocabulary import BESIDE, CONFIG, DOCUMENT
 
 
 def load(directory: Path) -> PreTrainedTokenizerBase:

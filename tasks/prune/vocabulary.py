@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,43 +11,14 @@ from typing import Any
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from tasks.core.errors import UserError
-from tasks.core.files import read_json, write_json
+from tasks.core.files import write_json
 from tasks.modeling.checkpoint import save
 from tasks.modeling.vocabulary import named_tokens, rows, select_tokens
 from tasks.prune.closure import Pieces
-from tasks.prune.proof import Proof, Text, encode, prove
+from tasks.prune.proof import Proof, encode, prove
 from tasks.prune.tokenizer import document, load, rewrite, write
-
-VOCABULARY = "vocabulary.json"
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """The tokens that stay."""
-
-    kept: list[int]
-    """Old ids in the order of the new ones, ascending."""
-    before: int
-    """Rows of the embedding there were."""
-
-    @property
-    def mapping(self) -> dict[int, int]:
-        """Old id to new."""
-        return {old: new for new, old in enumerate(self.kept)}
-
-    def renumber(self, token_rows: Iterable[Sequence[int]]) -> list[list[int]]:
-        """Rows of old ids in the new ones.
-
-        Raises:
-            UserError: a row has a token that went.
-        """
-        mapping = self.mapping
-        try:
-            return [[mapping[int(token)] for token in row] for row in token_rows]
-        except KeyError as error:
-            raise UserError(
-                f"token {error} is no longer in the vocabulary; encode the texts with the pruned tokenizer"
-            ) from None
+from tasks.text.data import Text
+from tasks.text.vocabulary import VOCABULARY, Ids, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -100,7 +71,7 @@ def prune_vocabulary(
     texts: Sequence[Text],
     out: Path,
     *,
-    token_rows: Sequence[Sequence[int]] = (),
+    token_rows: Sequence[Ids] = (),
     min_count: int = 1,
     size: int | None = None,
 ) -> Pruned:
@@ -157,12 +128,6 @@ def prune_vocabulary(
         write(tokenizer, rewrite(old, mapping), mapping, out)
     write_json(out / VOCABULARY, _record(before, vocabulary, counts, proof))
     return Pruned(smaller, vocabulary, proof)
-
-
-def read_vocabulary(directory: Path) -> Vocabulary:
-    """What `prune_vocabulary` wrote to `directory`."""
-    record = read_json(directory / VOCABULARY)
-    return Vocabulary(record["kept"], record["before"])
 
 
 def _record(

@@ -1,7 +1,6 @@
 """ONNX graphs of a model: float32 and int8, fused, each a directory that ONNX Runtime loads without Secateur."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ from tasks.quantize.graph import fused_graph
 from tasks.quantize.static import static
 from tasks.recipe.schema import Quantize
 from tasks.text.data import Split, read_split
+from tasks.text.vocabulary import copy_tokenizer
 
 METHODS = {"fp32": fp32, "dynamic": dynamic, "static": static}
 CALIBRATION_BATCH = 16
@@ -27,7 +27,7 @@ def quantize(model: Path, prepared: Path, settings: Quantize, seed: int, out: Pa
         model: checkpoint, pruned or not.
         prepared: out of the prepare stage; its training rows calibrate static ranges.
     """
-    train = read_split(prepared, "train")
+    train = read_split(prepared, "train", model)
     source = load(model)
     graph = fused_graph(source, pairs=train.token_type_ids is not None)
     rows = np.random.default_rng(seed).permutation(len(train))[: settings.calibration_rows]
@@ -37,7 +37,7 @@ def quantize(model: Path, prepared: Path, settings: Quantize, seed: int, out: Pa
         config = json.loads((model / "config.json").read_text())
         config.pop("auto_map", None)
         (out / method / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-        shutil.copytree(prepared / "tokenizer", out / method, dirs_exist_ok=True)
+        copy_tokenizer(model, prepared, out / method)
         progress("method", number + 1, len(settings.methods))
 
 

@@ -29,9 +29,13 @@ class Goal:
     """Instead: parameters or flops, over all kinds together."""
     share: float = 0.0
     """Of the dense model's cost."""
+    vocabulary: bool = False
+    """Whether tokens that the data do not use go too, if they are not gone yet."""
 
     def as_item(self) -> dict[str, Any]:
         """As plain values, for `dag` in params/pipeline.yaml."""
+        tokens = {"vocabulary": True} if self.vocabulary else {}
         if self.cost:
-            return {self.cost: self.share}
-        return {kind: {k: v for k, v in asdict(amount).items() if v is not None} for kind, amount in self.kinds.items()}
+            return {self.cost: self.share, **tokens}
+        kinds = {k: {name: v for name, v in asdict(a).items() if v is not None} for k, a in self.kinds.items()}
+        return {**kinds, **tokens}

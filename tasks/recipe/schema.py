@@ -1,5 +1,6 @@
 """What a recipe may say. No defaults here: they stand, one commented line each, in `params/default.yaml`."""
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -21,7 +22,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
-KindName = Literal["head", "kv_group", "neuron", "attention", "ffn", "layer", "width", "weight"]
+KindName = Literal["head", "kv_group", "neuron", "attention", "ffn", "layer", "width", "weight", "vocabulary"]
 CostName = Literal["parameters", "flops"]
 GoalName = Literal[KindName, CostName]
 CriterionName = Literal[
@@ -40,6 +41,10 @@ METRICS: dict[str, tuple[str, ...]] = {
     "generation": ("log_likelihood",),
 }
 """By type of task."""
+
+
+_WINDOWED = ("qa", "generation")
+"""Types of task whose rows are cut out of longer texts."""
 
 
 class Section(BaseModel):
@@ -212,7 +217,8 @@ class Cubic(Section):
     count: Count
 
 
-Removal = Share | Number | Below | Pattern
+Removal = Share | Number | Below | Pattern | bool
+"""`true` is for the vocabulary alone."""
 
 
 class Prune(Section):
@@ -227,30 +233,51 @@ class Prune(Section):
     rows: Count
     batch_size: Count
     damping: Positive
+    vocabulary_min_count: Count
+    vocabulary_size: Count | None
+
+    @property
+    def units(self) -> tuple[KindName, ...]:
+        """The kinds that have scores: all but the vocabulary."""
+        return tuple(kind for kind in self.kinds if kind != "vocabulary")
 
     @property
     def goals(self) -> tuple[Goal, ...]:
         """What is gone after each round."""
         if isinstance(self.rounds, Cubic):
             shares = cubic(self.rounds.cubic, self.rounds.count)
-            return tuple(Goal({kind: Amount(share=round(share, 9)) for kind in self.kinds}) for share in shares)
-        return tuple(self._goal(entry) for entry in self.rounds)
+            goals = tuple(self._goal(round(share, 9)) for share in shares)
+        else:
+            goals = tuple(self._goal(entry) for entry in self.rounds)
+        if "vocabulary" in self.kinds and not any(goal.vocabulary for goal in goals):
+            return (replace(goals[0], vocabulary=True), *goals[1:])
+        return goals
 
     def _goal(self, entry: float | dict[GoalName, Removal]) -> Goal:
         if isinstance(entry, float):
-            return Goal({kind: Amount(share=entry) for kind in self.kinds})
+            if not self.units:
+                raise ValueError(f"a round is {entry}; {_VOCABULARY}, such as rounds: [{{vocabulary: true}}]")
+            return Goal({kind: Amount(share=entry) for kind in self.units})
+        tokens = "vocabulary" in entry
+        if tokens and "vocabulary" not in self.kinds:
+            raise ValueError("rounds names vocabulary, kinds does not; name it in both")
+        if tokens and entry["vocabulary"] is not True:
+            raise ValueError(_VOCABULARY)
+        rest = {name: removal for name, removal in entry.items() if name != "vocabulary"}
         for cost in get_args(CostName):
-            if cost in entry:
-                share = entry[cost]
-                if len(entry) > 1 or not isinstance(share, float):
+            if cost in rest:
+                share = rest[cost]
+                if len(rest) > 1 or not isinstance(share, float):
                     raise ValueError(f"a round that names {cost} names nothing else, and a share of it")
-                return Goal(cost=cost, share=share)
-        return Goal({kind: _amount(kind, entry[kind]) for kind in self.kinds if kind in entry})
+                if not self.units:
+                    raise ValueError(f"a round names {cost}; {_VOCABULARY}, or name other kinds that are to reach it")
+                return Goal(cost=cost, share=share, vocabulary=tokens)
+        return Goal({kind: _amount(kind, rest[kind]) for kind in self.units if kind in rest}, vocabulary=tokens)
 
     @model_validator(mode="after")
     def _only_removes(self) -> "Prune":
         goals = self.goals
-        for kind in self.kinds:
+        for kind in self.units:
             shares = [goal.kinds[kind].share for goal in goals if kind in goal.kinds]
             known = [share for share in shares if share is not None]
             if known != sorted(known):
@@ -264,7 +291,12 @@ class Prune(Section):
         return self
 
 
+_VOCABULARY = "vocabulary goes by what the data use, not by a share: write vocabulary: true in the round it goes in"
+
+
 def _amount(kind: str, removal: Removal) -> Amount:
+    if isinstance(removal, bool):
+        raise ValueError(f"true is for the vocabulary; of {kind} give a share, {{count: …}} or {{threshold: …}}")
     if isinstance(removal, Number):
         return Amount(count=removal.count)
     if isinstance(removal, Below):
@@ -331,6 +363,12 @@ class Recipe(Section):
             weighing = [name for name, training in trainings.items() if training.class_weights]
             if weighing:
                 raise ValueError(f"{weighing[0]}.class_weights is true; only classification has one class per row")
+        least = self.prune.vocabulary_min_count
+        if "vocabulary" in self.prune.kinds and least > 1 and self.task.type in _WINDOWED:
+            raise ValueError(
+                f"prune.vocabulary_min_count is {least}; rows of {self.task.type} are windows of the dense model's "
+                "tokens, of which none can go: set it to 1"
+            )
         if self.task.type == "qa":
             if self.data.labels is not None:
                 raise ValueError("data.labels is set; qa has no classes")

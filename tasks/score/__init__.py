@@ -70,7 +70,7 @@ def score_units(
         learn(Lesson(model, prepared, settings, tuple(kinds), metric, seed, scratch, out), TRAINED[settings.criterion])
         if not (compare and settings.compare):
             return
-    train = read_split(prepared, "train")
+    train = read_split(prepared, "train", model)
     rows = np.random.default_rng(seed).permutation(len(train))[: settings.rows]
     source = load(model).to(device())
     chosen, task = train.take(np.sort(rows)), read_task(prepared)

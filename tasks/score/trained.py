@@ -63,7 +63,7 @@ def learn(lesson: Lesson, criterion: Trained) -> None:
 
 def _work(lesson: Lesson, criterion: Trained) -> None:
     model, task, settings = load(lesson.model), read_task(lesson.prepared), lesson.settings.training
-    train, validation = read_split(lesson.prepared, "train"), read_split(lesson.prepared, "validation")
+    train, validation = (read_split(lesson.prepared, name, lesson.model) for name in ("train", "validation"))
     watched = criterion(lesson, model)
     extras = [*penalties(settings, model), *watched.extras]
     objective = supervised(task, train)

@@ -9,8 +9,11 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from tasks.core.errors import UserError
 from tasks.core.files import read_json
+from tasks.text.vocabulary import Vocabulary, read_vocabulary
 
+Text = str | tuple[str, str]
 Batch = dict[str, NDArray[np.int64]]
 
 
@@ -90,8 +93,71 @@ class Split:
             yield order[start : start + size]
 
 
-def read_split(prepared: Path, name: str) -> Split:
-    """Reads `train`, `validation` or `test` of the prepared data."""
+def read_split(prepared: Path, name: str, model: Path | None = None) -> Split:
+    """Reads `train`, `validation` or `test` of the prepared data.
+
+    Args:
+        prepared: out of the prepare stage.
+        name: of the split.
+        model: directory of the checkpoint or graph that the rows are for; None: one with the vocabulary of the data.
+            If its vocabulary was pruned, ids are the new ones. Rows with a token that went are encoded anew.
+
+    Raises:
+        UserError: a token went out of a row that is part of a longer text.
+    """
+    vocabulary = read_vocabulary(model) if model else None
+    split = _read(prepared, name)
+    return split if vocabulary is None or model is None else _renumbered(split, vocabulary, model, prepared, name)
+
+
+def read_texts(prepared: Path, name: str) -> list[Text] | None:
+    """Texts of a split, or pairs of texts; None where only blocks of them are left.
+
+    They are those of the rows, in their order, or of the examples that the rows are windows of.
+    """
+    examples = prepared / f"{name}.examples.parquet"
+    table = pq.read_table(examples if examples.is_file() else prepared / f"{name}.parquet")
+    for first, second in (("text", "text_pair"), ("question", "context")):
+        if first in table.column_names:
+            texts = table[first].to_pylist()
+            pairs = second in table.column_names
+            return list(zip(texts, table[second].to_pylist(), strict=True)) if pairs else texts
+    return None
+
+
+def _renumbered(split: Split, vocabulary: Vocabulary, model: Path, prepared: Path, name: str) -> Split:
+    table = vocabulary.table
+    ids = [table[row] for row in split.input_ids]
+    types = None if split.token_type_ids is None else list(split.token_type_ids)
+    lost = [i for i, row in enumerate(ids) if (row < 0).any()]
+    if lost:
+        texts = read_texts(prepared, name)
+        if texts is None or (prepared / f"{name}.examples.parquet").is_file():
+            raise UserError(
+                f"the pruned vocabulary lacks tokens of {len(lost)} rows of {name}, which are windows or blocks of "
+                "longer texts and cannot be encoded anew: set prune.vocabulary_min_count to 1 and "
+                "prune.vocabulary_size to null"
+            )
+        longest = read_json(prepared / "data.json")["task"]["max_length"]
+        for i, encoded in zip(lost, _encoded(model, [texts[i] for i in lost], longest), strict=True):
+            ids[i] = encoded["input_ids"]
+            if types is not None:
+                types[i] = encoded["token_type_ids"]
+    return replace(split, input_ids=ids, token_type_ids=types, pad=int(table[split.pad]))
+
+
+def _encoded(model: Path, texts: list[Text], longest: int) -> Iterator[dict[str, NDArray[np.int64]]]:
+    """Texts as the tokenizer beside `model` reads them, cut off at `longest` tokens."""
+    from transformers import AutoTokenizer  # costs seconds, and few models need it here
+
+    tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False, local_files_only=True)
+    for text in texts:
+        pair = text if isinstance(text, tuple) else (text,)
+        found = tokenizer(*pair, padding=False, truncation=True, max_length=longest, return_token_type_ids=True)
+        yield {key: np.asarray(found[key], np.int64) for key in ("input_ids", "token_type_ids")}
+
+
+def _read(prepared: Path, name: str) -> Split:
     table = pq.read_table(prepared / f"{name}.parquet")
     types = _arrays(table, "token_type_ids") if "token_type_ids" in table.column_names else None
     special: dict[str, Any] = read_json(prepared / "data.json")

@@ -10,9 +10,11 @@ from transformers import PreTrainedModel
 from tasks.core.files import write_json
 from tasks.modeling.checkpoint import load, save
 from tasks.modeling.inference import forward, logits
+from tasks.modeling.vocabulary import as_read_by
 from tasks.recipe.schema import Dense, Distill, Finetune, Recovery, Training
 from tasks.text.data import Split, read_split
 from tasks.text.registry import read_task
+from tasks.text.vocabulary import copy_tokenizer
 from tasks.training.chosen import masks, penalties
 from tasks.training.early import Early
 from tasks.training.extra import Extra
@@ -57,18 +59,18 @@ def train(course: Course) -> None:
 def _work(course: Course) -> None:
     model, task = load(course.start), read_task(course.prepared)
     settings = course.settings
-    rows, validation = read_split(course.prepared, "train"), read_split(course.prepared, "validation")
+    rows, validation = (read_split(course.prepared, name, course.start) for name in ("train", "validation"))
     objective = supervised(task, rows)
     if course.teacher and course.dense and isinstance(settings, Recovery) and (settings.alpha < 1 or not task.causal):
         if task.causal:
             bf16 = mixed_precision(settings.precision) == "bf16"
-            teacher = asked(load(course.dense), rows, bf16=bf16)
+            teacher = asked(as_read_by(load(course.dense), course.start), rows, bf16=bf16)
         else:
             teacher = cached(load_file(course.teacher / TEACHER)["train"])
         objective = distillation(task, rows, teacher, settings.temperature, settings.alpha)
     inside, layers = _extras(course, model, len(rows)), None
     if course.dense and isinstance(settings, Recovery) and (settings.hidden or settings.attention):
-        layers = _layers(course.dense, rows, settings, course.seed)
+        layers = _layers(as_read_by(load(course.dense), course.start), rows, settings, course.seed)
         inside.insert(0, layers)
         objective = joint(objective, layers.losses)
     history = fit(
@@ -82,7 +84,7 @@ def _work(course: Course) -> None:
         model.config.update(task.tune(logits(forward(model), validation, 2 * settings.batch_size), validation))
         model.cpu()
     save(model, course.out)
-    shutil.copytree(course.prepared / "tokenizer", course.out, dirs_exist_ok=True)
+    copy_tokenizer(course.start, course.prepared, course.out)
     if (course.scratch / EARLY).is_dir():
         shutil.copytree(course.scratch / EARLY, course.out / EARLY)
     write_json(course.out / "training.json", history.record())
@@ -99,9 +101,9 @@ def _extras(course: Course, model: PreTrainedModel, rows: int) -> list[Extra]:
     return found
 
 
-def _layers(dense: Path, rows: Split, settings: Recovery, seed: int) -> LayerDistillation:
+def _layers(dense: PreTrainedModel, rows: Split, settings: Recovery, seed: int) -> LayerDistillation:
     return LayerDistillation(
-        load(dense),
+        dense,
         rows,
         hidden=settings.hidden,
         attention=settings.attention,

@@ -150,7 +150,7 @@ def test_measures_in_turns():
 
         return run
 
-    figures = measure({"dense": fake("dense"), "small": fake("small")}, split, settings)
+    figures = measure({"dense": fake("dense"), "small": fake("small")}, {"dense": split, "small": split}, settings)
     order = [name for i, (name, _) in enumerate(calls) if i == 0 or calls[i - 1][0] != name]
     assert order == ["dense", "small"] * 3
     assert {size for _, size in calls} == {1, 32}

@@ -19,9 +19,10 @@ from tasks.core.errors import EnvironmentFault, UserError
 from tasks.prune.closure import Pieces
 from tasks.prune.proof import prove
 from tasks.prune.tokenizer import document, load
-from tasks.prune.vocabulary import choose, prune_vocabulary, read_vocabulary
+from tasks.prune.vocabulary import choose, prune_vocabulary
 from tasks.recipe.load import resolve
 from tasks.sources import cache_dir, fetch
+from tasks.text.vocabulary import read_vocabulary
 
 BYTE_LEVEL = ["roberta", "gpt2", "qwen"]
 
@@ -106,7 +107,7 @@ def test_what_is_written_loads(case):
         assert torch.equal(tensor, done.model.state_dict()[name])
     assert read_vocabulary(root / "pruned") == done.vocabulary
     assert not any((root / "pruned" / name).exists() for name in ("vocab.txt", "vocab.json", "merges.txt"))
-    assert done.vocabulary.renumber([done.vocabulary.kept[:3]]) == [[0, 1, 2]]
+    assert done.vocabulary.renumber([done.vocabulary.kept[:3]])[0].tolist() == [0, 1, 2]
     lost = min(set(range(done.vocabulary.before)) - set(done.vocabulary.kept))
     with pytest.raises(UserError, match=f"token {lost} is no longer"):
         done.vocabulary.renumber([[lost]])
@@ -238,7 +239,7 @@ def test_token_rows_count_too(made, tmp_path):
     more = prune_vocabulary(model, root / "whole", TEXTS, tmp_path, token_rows=rows)
     assert set(done.vocabulary.kept) < set(more.vocabulary.kept)
     tokenizer = AutoTokenizer.from_pretrained(tmp_path)
-    renumbered = more.vocabulary.renumber(rows)
+    renumbered = [row.tolist() for row in more.vocabulary.renumber(rows)]
     assert [tokenizer(text)["input_ids"] for text in LINES[5::200]] == renumbered
 
 

@@ -117,6 +117,15 @@ def test_goals_of_rounds() -> None:
         {"head": {"count": 3}, "neuron": {"threshold": 0.5}}
     ]
     assert goals("[{weight: {pattern: '2:4'}}]", "[weight]") == [{"weight": {"pattern": (2, 4)}}]
+    assert goals("[0.3, 0.5]", "[head, vocabulary]") == [
+        {"head": {"share": 0.3}, "vocabulary": True},
+        {"head": {"share": 0.5}},
+    ]
+    assert goals("[{head: 0.3}, {flops: 0.5, vocabulary: true}]", "[head, vocabulary]") == [
+        {"head": {"share": 0.3}},
+        {"flops": 0.5, "vocabulary": True},
+    ]
+    assert goals("[{vocabulary: true}]", "[vocabulary]") == [{"vocabulary": True}]
     assert goals("{cubic: 0.8, count: 2}", "[neuron]") == [{"neuron": {"share": 0.7}}, {"neuron": {"share": 0.8}}]
 
 
@@ -128,10 +137,26 @@ def test_goals_of_rounds() -> None:
         (["prune.kinds=[weight]", "prune.rounds=[{weight: {pattern: '5:4'}}]"], "keeps more than there are"),
         (["prune.kinds=[weight]", "prune.rounds=[{flops: 0.5}]"], "a zero costs as much"),
         (["prune.rounds=[0.5, 0.4]"], "must not fall"),
+        (["prune.kinds=[vocabulary]", "prune.rounds=[0.5]"], "vocabulary goes by what the data use"),
+        (["prune.kinds=[vocabulary]", "prune.rounds={cubic: 0.5, count: 2}"], "vocabulary goes by what the data use"),
+        (["prune.kinds=[vocabulary]", "prune.rounds=[{parameters: 0.5}]"], "vocabulary goes by what the data use"),
+        (["prune.kinds=[head, vocabulary]", "prune.rounds=[{vocabulary: 0.5}]"], "vocabulary goes by what the data"),
+        (["prune.kinds=[head, vocabulary]", "prune.rounds=[{vocabulary: {count: 5}}]"], "vocabulary goes by what the"),
+        (["prune.kinds=[head, vocabulary]", "prune.rounds=[{vocabulary: false}]"], "vocabulary goes by what the data"),
+        (["prune.rounds=[{head: 0.1, vocabulary: true}]"], "rounds names vocabulary, kinds does not"),
+        (["prune.rounds=[{head: true}]"], "true is for the vocabulary; of head give a share"),
     ],
 )
 def test_goals_that_cannot_be(settings: list[str], said: str) -> None:
     assert said in "\n".join(mistakes(*settings))
+
+
+def test_tokens_of_windows_cannot_go() -> None:
+    settings = ["prune.kinds=[head, vocabulary]", "prune.vocabulary_min_count=2"]
+    qa = ["task.type=qa", "task.metric=f1", "data.text_pair=context", "data.labels=null"]
+    qa += ["data.unescape=false", "task.max_length=128"]
+    assert resolve(None, settings).prune.vocabulary_min_count == 2
+    assert "prune.vocabulary_min_count is 2; rows of qa are windows" in "\n".join(mistakes(*settings, *qa))
 
 
 @pytest.mark.parametrize(
@@ -209,7 +234,8 @@ def test_all_mistakes_at_once() -> None:
         "prune.rounds[1]: 1.5; must be below 1",
         "prune.rounds[2].head: 2; must be below 1",
         "prune.rounds[2].neurons: unknown key; must be one of "
-        "head, kv_group, neuron, attention, ffn, layer, width, weight, parameters, flops; did you mean neuron?",
+        "head, kv_group, neuron, attention, ffn, layer, width, weight, vocabulary, parameters, flops; "
+        "did you mean neuron?",
         'prune.rounds[3]: "few"; must be a number or a mapping, such as {key: value}',
         'task.metric: "acuracy"; must be one of accuracy, macro_f1, matthews; did you mean accuracy?',
         "train.batch_size: 2.5; must be a whole number",
