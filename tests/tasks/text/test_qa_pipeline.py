@@ -17,10 +17,13 @@ from tasks.core.errors import UserError
 from tasks.core.files import read_json
 from tasks.evaluate import Entry, evaluate_models, evaluate_round
 from tasks.finetune import finetune
+from tasks.modeling.checkpoint import load
 from tasks.modeling.inference import forward, logits, open_model
 from tasks.prepare import prepare
 from tasks.prune import prune
+from tasks.prune.unused import with_vocabulary
 from tasks.quantize import quantize
+from tasks.recipe.goal import Goal
 from tasks.recipe.load import resolve
 from tasks.score import score_units
 from tasks.text.data import read_split
@@ -29,6 +32,8 @@ from tasks.text.registry import read_task
 from tasks.train import train_dense
 
 TOWNS = ("Athens", "Berlin", "Cairo", "Dublin", "Essen", "Florence", "Geneva", "Havana", "Izmir", "Jakarta")
+UNUSED = ("metro", "stone")
+"""Words of the tokenizer that no row has."""
 SETTINGS = [
     "task={type: qa, metric: f1, max_length: 64, doc_stride: 16, max_answer: 12}",
     "data={source: rows.jsonl, text: question, text_pair: context, label: answers, group: title}",
@@ -65,7 +70,7 @@ def write_rows(path, found):
 def write_model(directory, texts, longest=64):
     """A random BERT without a head; each of its tokens is one character."""
     characters = sorted({c for text in texts for c in normalizers.BertNormalizer().normalize_str(text)} - {" "})
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *characters, *(f"##{c}" for c in characters)]
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *UNUSED, *characters, *(f"##{c}" for c in characters)]
     model = models.WordPiece({t: i for i, t in enumerate(tokens)}, unk_token="[UNK]", max_input_chars_per_word=500)  # noqa: S106
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.BertNormalizer()
@@ -102,6 +107,18 @@ def trained(request, tmp_path_factory):
     finetune(cut, root / "dense", prepared, teacher, recipe.finetune, "f1", 0, root / "scratch2", root / "r1")
     quantize(root / "r1", prepared, recipe.quantize, 0, root / "quantized")
     return root, recipe
+
+
+def test_without_the_words_that_no_row_has_it_says_the_same(trained, tmp_path):
+    root, recipe = trained
+    settings, goal = recipe.prune, Goal(vocabulary=True)
+    dense = load(root / "dense")
+    model, facts = with_vocabulary(dense, root / "dense", root / "prepared", goal, settings, tmp_path)
+    assert facts["vocabulary"]["before"] - facts["vocabulary"]["after"] == len(UNUSED)
+    for name in ("train", "validation", "test"):
+        before, after = read_split(root / "prepared", name), read_split(root / "prepared", name, tmp_path)
+        assert any((a != b).any() for a, b in zip(before.input_ids, after.input_ids, strict=True))
+        np.testing.assert_array_equal(logits(forward(dense), before, 8), logits(forward(model), after, 8))
 
 
 def test_windows_hold_the_answers(trained):
