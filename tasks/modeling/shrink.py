@@ -128,7 +128,8 @@ class _Shrunk:
 
     def record(self, group: Group, units: Sequence[int]) -> None:
         """Notes what stays, in the numbers of the model as it was first built."""
-        layers, layer = self.kept.setdefault(group.kind, {}), str(self.layers[group.layer])
+        layers = self.kept.setdefault(group.kind, {})
+        layer = "0" if group.kind == WIDTH else str(self.layers[group.layer])
         names = layers.get(layer, range(group.count))
         layers[layer] = [names[i] for i in units]
         for kind in self.family.kinds if group.kind in WHOLE and not units else ():

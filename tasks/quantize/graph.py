@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from tasks.core.errors import UserError
-from tasks.families import family_of
-from tasks.families.anatomy import Attention, Family, head_dim
+from tasks.families import FAMILIES, family_of
+from tasks.families.anatomy import ATTENTION, Attention, Family, head_dim
 from tasks.modeling.checkpoint import head_of
+from tasks.modeling.modeling_pruned import Absent
 
 OPERATOR = "MultiHeadAttention"
 
@@ -56,10 +57,10 @@ def fused_graph(model: PreTrainedModel, *, pairs: bool) -> onnx.ModelProto:
         options.enable_skip_layer_norm = False
         proto = optimize_model(program.model_proto, "bert", opt_level=0, optimization_options=options).model
     model.eval()  # the exporter puts it back into train mode
-    layers = len(model.get_submodule(family.layers))
+    there = sum(group.kind == ATTENTION for group in family.groups(model))
     fused = sum(node.op_type == OPERATOR for node in proto.graph.node)
-    if fused != layers:
-        raise RuntimeError(f"{fused} of {layers} attention layers are fused")
+    if fused != there:
+        raise RuntimeError(f"{fused} of {there} attention layers are fused")
     return _bare(_plain_residuals(proto))
 
 
@@ -86,9 +87,12 @@ def _fused(model: PreTrainedModel, family: Family) -> Iterator[_Wrapper]:
     changed = []
     names = family.attention
     if names is None:
-        raise UserError(f"{family.model_type}: its graphs are not fused yet; set quantize.models to []")
+        known = ", ".join(sorted(name for name, one in FAMILIES.items() if one.attention))
+        raise UserError(f"{family.model_type}: graphs are made of {known}; set quantize.models to []")
     for layer in model.get_submodule(family.layers):
         module = layer.get_submodule(names.module)
+        if isinstance(module, Absent):
+            continue
         module.forward = types.MethodType(_attention(layer, names, head_dim(model.config), wrapper), module)
         changed.append(module)
     try:

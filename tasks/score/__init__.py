@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from tasks.modeling.checkpoint import load
 from tasks.modeling.inference import device
@@ -68,14 +68,18 @@ def score_units(
     """
     if settings.criterion in TRAINED:
         learn(Lesson(model, prepared, settings, tuple(kinds), metric, seed, scratch, out), TRAINED[settings.criterion])
-        return
+        if not (compare and settings.compare):
+            return
     train = read_split(prepared, "train", model)
     rows = np.random.default_rng(seed).permutation(len(train))[: settings.rows]
     source = load(model).to(device())
     chosen, task = train.take(np.sort(rows)), read_task(prepared)
     sample = Sample(source, chosen, settings.batch_size, task, seed, "weight" in kinds)
-    scores = CRITERIA[settings.criterion](sample)
-    save_file(scores, out / SCORES)
+    if settings.criterion in TRAINED:
+        scores = load_file(out / SCORES)
+    else:
+        scores = CRITERIA[settings.criterion](sample)
+        save_file(scores, out / SCORES)
     others = [name for name in dict.fromkeys(settings.compare) if name != settings.criterion] if compare else []
     if others:
         found = _named(settings.criterion, scores)
@@ -85,7 +89,7 @@ def score_units(
 
 
 def _named(criterion: str, scores: Scores) -> Scores:
-    """Scores under the criterion's name; of single weights every so manieth, the same ones for each criterion."""
+    """Scores under the criterion's name; of single weights evenly spaced ones, the same for each criterion."""
     found = {}
     for name, values in scores.items():
         flat = values.flatten()

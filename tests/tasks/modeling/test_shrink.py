@@ -178,6 +178,15 @@ def test_a_narrower_residual(model, split):
         np.testing.assert_allclose(outputs(smaller, split), outputs(mask(model, {"width": [stay]}), split), atol=1e-5)
 
 
+def test_width_goes_after_the_first_layer_is_gone():
+    model = build("llama")
+    once = shrink(shrink(model, {"layer": [[], [0], [0]]}), {"width": [list(range(30))]})
+    again = shrink(once, {"width": [list(range(20))]})
+    assert groups_of(once)[-1].count == 30
+    assert groups_of(again)[-1].count == 20
+    assert again.config.pruned["kept"]["width"] == {"0": list(range(20))}
+
+
 def _narrow_norm(stay, width, norms):
     def forward(self, x):
         part = x[..., stay].double()

@@ -8,15 +8,34 @@ import onnx
 import pytest
 from tiny import build, uneven
 
+from tasks.core.errors import UserError
+from tasks.families import FAMILIES
 from tasks.modeling.inference import forward, open_model
 from tasks.modeling.shrink import shrink
 from tasks.quantize import METHODS, write_graph
 from tasks.quantize.graph import fused_graph
 
 
-@pytest.fixture
-def pruned(model):
+@pytest.fixture(params=sorted(name for name, family in FAMILIES.items() if family.attention))
+def pruned(request):
+    model = build(request.param)
     return shrink(model, uneven(model))
+
+
+def test_attention_that_is_gone(split, tmp_path):
+    """Whole sublayers are left out, and a layer."""
+    model = build("bert")
+    smaller = shrink(shrink(model, uneven(model, whole=True)), {"layer": [[0], [0], []]})
+    write_graph(fused_graph(smaller, pairs=False), "fp32", split, "minmax", tmp_path / "m")
+    batch = split.batch(range(8))
+    np.testing.assert_allclose(open_model(tmp_path / "m", 1)(batch), forward(smaller)(batch), atol=1e-4)
+    operators = Counter(node.op_type for node in onnx.load(tmp_path / "m" / "model.onnx").graph.node)
+    assert operators["MultiHeadAttention"] == 1
+
+
+def test_other_architectures_are_refused():
+    with pytest.raises(UserError, match=r"gpt2: graphs are made of bert, distilbert, electra, roberta"):
+        fused_graph(build("gpt2"), pairs=False)
 
 
 @pytest.mark.parametrize(("method", "tolerance"), [("fp32", 1e-4), ("dynamic", 0.35), ("static", 0.5)])

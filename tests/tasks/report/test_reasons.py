@@ -88,7 +88,7 @@ def test_the_threshold_lies_between_what_went_and_what_stays(finished_run: Path,
 @pytest.mark.parametrize(
     ("name", "changes", "pictures"),
     [
-        ("llama", {"kinds": ["kv_group", "neuron"], "rounds": [0.3, 0.5], "allocation": "sensitivity"}, 8),
+        ("llama", {"kinds": ["kv_group", "neuron"], "rounds": [0.3, 0.5], "allocation": "sensitivity"}, 7),
         ("gpt2", {"kinds": ["attention", "ffn"], "rounds": [0.34, 0.5]}, 6),
         ("llama", {"kinds": ["layer"], "rounds": [{"layer": {"count": 1}}, {"layer": {"count": 2}}]}, 6),
         ("bert", {"kinds": ["width"], "rounds": [0.25, 0.5], "reconstruct": False}, 6),

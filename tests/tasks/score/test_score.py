@@ -206,7 +206,17 @@ def test_compared_criteria_leave_the_scores_as_they_are(tmp_path, monkeypatch, s
     for name, compare in (("plain", []), ("compared", ["magnitude", "fisher", "taylor"])):
         settings = resolve(None, [f"score={{criterion: taylor, compare: {compare}, rows: 24, batch_size: 8}}"]).score
         (tmp_path / name).mkdir()
-        score_units(tmp_path / "model", tmp_path, settings, True, 0, tmp_path / name, compare=True)
+        score_units(
+            tmp_path / "model",
+            tmp_path,
+            settings,
+            ["weight"],
+            "accuracy",
+            0,
+            tmp_path / "s",
+            tmp_path / name,
+            compare=True,
+        )
         files[name] = {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}
     assert list(files["plain"]) == ["scores.safetensors"]
     assert files["compared"]["scores.safetensors"] == files["plain"]["scores.safetensors"]
