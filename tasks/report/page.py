@@ -84,7 +84,7 @@ def _pictures(
     ):
         if any(model.get(cost) is not None for model in facts["models"]):
             drawn[name] = tradeoff(facts, cost, axis, floor, out, name)
-    if facts["removed"]:
+    if any(entry["layers"] for entry in facts["removed"]):
         drawn["removed"] = removed(facts["removed"], out)
         drawn |= _named("scores", scores(scored, models / "cut", recipe.prune.normalize, out))
     thinned = [entry for entry in why["removed"] if entry["weights"]]

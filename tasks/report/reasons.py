@@ -46,7 +46,9 @@ def reasons(cut: Path, settings: Prune) -> list[dict[str, Any]]:
                 **{key: plan[key] for key in ("goal", "criterion", "allocation", "unselected", "threshold")},
                 "compared": compared(plan, settings.normalize),
                 "scored": [kind for kind in kinds if by_score(plan, kind)],
-                "rules": {kind: rule(plan, kind) for kind in kinds} | _weights_rule(plan, settings),
+                "rules": _vocabulary_rule(plan)
+                | {kind: rule(plan, kind) for kind in kinds}
+                | _weights_rule(plan, settings),
                 "groups": groups,
                 "weights": [
                     {**entry, "matrix": renumbered(entry["matrix"], plan["layers"])} for entry in plan["weights"]
@@ -140,6 +142,13 @@ def renumbered(matrix: str, layers: Sequence[int]) -> str:
 def _amount(plan: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     amount = plan["goal"].get(kind)
     return amount if isinstance(amount, dict) else {}
+
+
+def _vocabulary_rule(plan: Mapping[str, Any]) -> dict[str, str]:
+    if "vocabulary" not in plan:
+        return {}
+    before, after = plan["vocabulary"]["before"], plan["vocabulary"]["after"]
+    return {"vocabulary": f"of {before} tokens those go that the data do not use, or too rarely; {after} stay"}
 
 
 def _weights_rule(plan: Mapping[str, Any], settings: Prune) -> dict[str, str]:

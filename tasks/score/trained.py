@@ -13,6 +13,7 @@ from tasks.recipe.schema import Score
 from tasks.score.criterion import Scores
 from tasks.text.data import read_split
 from tasks.text.registry import read_task
+from tasks.text.vocabulary import copy_tokenizer
 from tasks.training.chosen import penalties
 from tasks.training.extra import Extra
 from tasks.training.launch import is_first, launch
@@ -77,3 +78,4 @@ def _work(lesson: Lesson, criterion: Trained) -> None:
     if watched.finish:
         watched.finish(model)
         save(model, lesson.out / "model")
+        copy_tokenizer(lesson.model, lesson.prepared, lesson.out / "model")

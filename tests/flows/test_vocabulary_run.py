@@ -221,6 +221,30 @@ def test_movement_scores_a_model_of_fewer_tokens(root, alone, tmp_path):
     assert load_file(tmp_path / "scores/scores.safetensors")["head.0"].shape == (4,)
 
 
+def test_what_l0_trained_is_read_with_its_own_tokenizer(root, alone, tmp_path):
+    """Heads whose gates are shut go, and the outputs on rows of the smaller vocabulary stay."""
+    recipe = resolve(
+        None,
+        [
+            *BASE,
+            "score={criterion: l0, penalty: 0.3, gate_rate: 0.3}",
+            "score.training={epochs: 3, batch_size: 16, precision: fp32, learning_rate: 2e-3}",
+        ],
+    )
+    scores, out = tmp_path / "scores", tmp_path / "out"
+    scores.mkdir()
+    score_units(alone, root / "prepared", recipe.score, ["head"], "accuracy", 0, tmp_path / "scratch", scores)
+    settings = ("kinds=[head, vocabulary]", "rounds=[{head: {threshold: 1.0e-6}}]", "reconstruct=false")
+    plan = pruned(root, out, *settings, model="alone", scores=scores)
+    assert any(group["removed"] for group in plan["groups"])
+    said = []
+    for directory in (scores / "model", out):
+        assert read_vocabulary(directory) == read_vocabulary(alone)
+        assert len(AutoTokenizer.from_pretrained(directory)) == len(AutoTokenizer.from_pretrained(alone))
+        said.append(logits(forward(load(directory)), read_split(root / "prepared", "validation", directory), 16))
+    np.testing.assert_allclose(said[1], said[0], atol=1e-5)
+
+
 def test_parameters_that_went_with_the_vocabulary_count(root, alone, tmp_path):
     """Of 30 % of all parameters the vocabulary takes its part, heads and neurons the rest."""
     dense = parameters(load(root / "dense"))

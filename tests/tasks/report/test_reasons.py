@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file, save_file
-from test_report import Balance, make
+from test_report import Balance, change, make
 from tiny import TASK, build, rows
 
 from tasks.core.files import read_json, write_json
@@ -140,3 +140,16 @@ def test_zeros_are_those_of_the_checkpoint(finished_run: Path, cut: Any, criteri
         assert facts["highest_removed"] == float(gone.max())
         assert criterion != "magnitude" or facts["highest_removed"] <= facts["lowest_kept"]
     assert "column by column" in entry["rules"]["weight"] or criterion != "obs"
+
+
+def test_a_run_in_which_only_the_vocabulary_goes(finished_run: Path) -> None:
+    def only_tokens(plan: Any) -> None:
+        plan.update(groups=[], weights=[], errors={}, sensitivity={}, threshold={}, goal={"vocabulary": True})
+        plan["vocabulary"] = {"before": 30522, "after": 11822, "proof": {"exact": 19680, "changed": 0}}
+
+    change(finished_run / "models/cut/r1/plan.json", only_tokens)
+    (finished_run / "models/cut/r2/plan.json").unlink()
+    assert "r1: vocabulary: of 30522 tokens those go that the data do not use, or too rarely; 11822 stay" in page_of(
+        finished_run
+    )
+    assert not (finished_run / "out/removed.png").exists()
