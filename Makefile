@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help env run test test-long lint format clean
+.PHONY: help env run test test-long bench lint format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ test: env ## every check that CI makes of the code's behaviour
 
 test-long: env ## whole pipelines: killed and resumed, by dvc alone, the real model on few rows
 	$(BIN)/pytest -m long
+
+bench: env ## the tables of tests/benchmarks: hours on a quiet machine; goes on where it stopped
+	$(BIN)/python tests/benchmarks/criteria.py
+	$(BIN)/python tests/benchmarks/smollm2.py
 
 lint: env ## style, types and the direction of imports
 	$(BIN)/ruff check .

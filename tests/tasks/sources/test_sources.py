@@ -175,6 +175,7 @@ def test_class_names_of_the_hub_reach_the_rows_and_hidden_labels_do_not(
         source="hf://a/b@main", text="sentence", text_pair=None, label="label", labels=("negative", "positive"),
         separator=",", unescape=False, deduplicate=True, group=None, validation=0.1, test=0.1, limit=None,
         max_chars=1000,
+        unit="line",
     )  # fmt: skip
     found = clean(read(fetch(data.source, tmp_path / "cache", tmp_path, "data"), data), data)
     assert {name: len(rows) for name, rows in found.splits.items()} == {"train": 40, "validation": 10}

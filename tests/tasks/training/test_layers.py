@@ -18,7 +18,7 @@ from tasks.training.launch import launch
 from tasks.training.layer_map import fixed, numbers
 from tasks.training.layers import FLOOR, MODULE, LayerDistillation, attention_loss, hidden_loss
 from tasks.training.loop import fit
-from tasks.training.loss import distillation, joint, supervised
+from tasks.training.loss import cached, distillation, joint, supervised
 from tasks.training.schedule import learning_rate
 
 LENGTHS = np.array([5, 3, 7])
@@ -197,7 +197,7 @@ def train(scratch, split, layer_map="learned", **changes):
     scratch.mkdir(exist_ok=True)
     student, teacher = small_bert(dropout=0.1), build("bert")
     extra = distiller(teacher, split, layer_map=layer_map)
-    objective = joint(distillation(TASK, split, torch.zeros(len(split), 3), 2.0, 0.5), extra.losses)
+    objective = joint(distillation(TASK, split, cached(torch.zeros(len(split), 3)), 2.0, 0.5), extra.losses)
     settings = SETTINGS.model_copy(update=changes)
     validation = rows(20, seed=1)
     history = fit(student, split, validation, settings, objective, TASK, "accuracy", 0, scratch, [extra])
