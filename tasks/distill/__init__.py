@@ -7,7 +7,7 @@ import torch
 from tasks.core.files import whole
 from tasks.distill.student import other, shallower
 from tasks.modeling.checkpoint import load, save
-from tasks.recipe.schema import Distill
+from tasks.recipe.trainings import Distill
 from tasks.training.train import Course, train
 
 

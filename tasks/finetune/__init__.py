@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tasks.core.files import read_json
-from tasks.recipe.schema import Finetune
+from tasks.recipe.trainings import Finetune
 from tasks.training.train import Course, train
 
 

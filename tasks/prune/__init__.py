@@ -27,7 +27,7 @@ from tasks.prune.removed import dense_layers, removed_units, removed_weights
 from tasks.prune.unused import with_vocabulary
 from tasks.prune.weights import folded, masks, of_what_stays, thin
 from tasks.recipe.goal import Amount
-from tasks.recipe.schema import Prune
+from tasks.recipe.pruning import Prune
 from tasks.reconstruct.units import reconstruct
 from tasks.text.data import Split, read_split
 from tasks.text.registry import read_task

@@ -18,7 +18,7 @@ from tasks.families import family_of
 from tasks.families.anatomy import LAYER, WHOLE, WIDTH, Group
 from tasks.modeling.shrink import dense_counts
 from tasks.recipe.goal import Amount, Goal
-from tasks.recipe.schema import Prune
+from tasks.recipe.pruning import Prune
 
 WEIGHT = "weight"
 """The kind whose units are single weights."""

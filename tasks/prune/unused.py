@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from tasks.core.errors import UserError
 from tasks.prune.vocabulary import prune_vocabulary
 from tasks.recipe.goal import Goal
-from tasks.recipe.schema import Prune
+from tasks.recipe.pruning import Prune
 from tasks.text.data import Text, read_split, read_texts
 from tasks.text.vocabulary import copy_tokenizer, read_vocabulary
 

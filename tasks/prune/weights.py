@@ -11,7 +11,7 @@ from tasks.modeling.matrices import matrices
 from tasks.modeling.shrink import shrink
 from tasks.prune.plan import WEIGHT, Plan
 from tasks.recipe.goal import Amount
-from tasks.recipe.schema import Prune
+from tasks.recipe.pruning import Prune
 from tasks.reconstruct.layerwise import Batches
 from tasks.reconstruct.weights import PER_ROW, adapt, drop, mask
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tasks.core.files import read_json
 from tasks.recipe.outcome import round_number
-from tasks.recipe.schema import Prune
+from tasks.recipe.pruning import Prune
 
 SUBLAYER = {"head": "attention", "kv_group": "attention", "neuron": "ffn"}
 """Where units lie: they go with it."""

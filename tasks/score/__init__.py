@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from tasks.modeling.checkpoint import load
 from tasks.modeling.inference import device
-from tasks.recipe.schema import Score
+from tasks.recipe.pruning import Score
 from tasks.score.activation import ACTIVATION
 from tasks.score.criterion import Criterion, Sample, Scores
 from tasks.score.fisher import FISHER

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from tasks.core.files import write_json
 from tasks.modeling.checkpoint import load, save
-from tasks.recipe.schema import Score
+from tasks.recipe.pruning import Score
 from tasks.score.criterion import Scores
 from tasks.text.data import read_split
 from tasks.text.registry import read_task

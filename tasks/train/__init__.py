@@ -10,7 +10,7 @@ from tasks.families import family_of
 from tasks.modeling.checkpoint import load, read_config, save
 from tasks.modeling.inference import forward, logits
 from tasks.modeling.size import SIZES, size
-from tasks.recipe.schema import Dense
+from tasks.recipe.trainings import Dense
 from tasks.text.data import read_split
 from tasks.text.registry import read_task
 from tasks.training.loop import mixed_precision

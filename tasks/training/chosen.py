@@ -3,7 +3,7 @@
 from transformers import PreTrainedModel
 
 from tasks.modeling.matrices import matrices
-from tasks.recipe.schema import Training
+from tasks.recipe.trainings import Training
 from tasks.training.extra import Extra
 from tasks.training.regularize import L1, L2, GroupLasso
 from tasks.training.sparse import FixedZeros, Gradual, Regrowth

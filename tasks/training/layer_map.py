@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 
 from tasks.core.errors import UserError
 from tasks.families import family_of
-from tasks.recipe.schema import LayerMap
+from tasks.recipe.trainings import LayerMap
 
 Pairs = list[tuple[int, int]]
 """(layer of the student, layer of the teacher), by their places in the models as they are."""

@@ -19,7 +19,7 @@ from transformers.utils import ModelOutput
 from tasks.core.errors import UserError
 from tasks.families import family_of
 from tasks.families.anatomy import ATTENTION, WIDTH, Group
-from tasks.recipe.schema import LayerMap
+from tasks.recipe.trainings import LayerMap
 from tasks.text.data import Split
 from tasks.training.extra import Extra, Parameters
 from tasks.training.layer_map import fixed, numbers

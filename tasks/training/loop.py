@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from tasks.core.progress import progress
 from tasks.modeling.checkpoint import head_of
 from tasks.modeling.inference import collected
-from tasks.recipe.schema import Training
+from tasks.recipe.trainings import Training
 from tasks.text.data import Split
 from tasks.text.metrics import quality
 from tasks.text.task import TaskType

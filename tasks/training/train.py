@@ -11,7 +11,7 @@ from tasks.core.files import write_json
 from tasks.modeling.checkpoint import load, save
 from tasks.modeling.inference import forward, logits
 from tasks.modeling.vocabulary import as_read_by
-from tasks.recipe.schema import Dense, Distill, Finetune, Recovery, Training
+from tasks.recipe.trainings import Dense, Distill, Finetune, Recovery, Training
 from tasks.text.data import Split, read_split
 from tasks.text.registry import read_task
 from tasks.text.vocabulary import copy_tokenizer
