@@ -10,7 +10,6 @@ wiki_paragraphs/test, each alone, windows of 256 tokens. Raw figures go to tests
 import argparse
 import json
 import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -58,10 +57,8 @@ def record(method: str, amount: str) -> None:
     data = Path(os.environ["SECATEUR_DATA"]) / "wiki_paragraphs"
     source = fetch(MODEL, cache_dir(), Path(), "model")
     model, tokenizer = load(source), AutoTokenizer.from_pretrained(source)
-    start = time.perf_counter()
     if method != "dense":
         thin(model, method, AMOUNTS[amount], calibration(tokenizer, data / "train.txt"))
-    seconds = time.perf_counter() - start
     zeros = sum(int((m.parameter == 0).sum()) for m in matrices(model)) / sum(
         m.parameter.numel() for m in matrices(model)
     )
@@ -73,7 +70,6 @@ def record(method: str, amount: str) -> None:
         "perplexity": found.perplexity,
         "tokens": int(found.tokens.sum()),
         "zeros": zeros,
-        "seconds": seconds,
     }
     with RESULTS.open("a") as file:
         file.write(json.dumps(line) + "\n")
