@@ -72,9 +72,7 @@ def prune(
         settings,
         costs,
         partial(_budget, source, read_json(teacher / SIZES), settings, costs, goal.share, length),
-        lambda units: Sensitivity(source, sample.take(range(0, len(sample), 2)), settings.batch_size, task, damping)(
-            units
-        ),
+        Sensitivity(source, sample.take(range(0, len(sample), 2)), settings.batch_size, task, damping),
     )
     facts: dict[str, Any] = {"goal": goal.as_item(), "criterion": criterion, "allocation": settings.allocation}
     facts |= {"threshold": chosen.thresholds, "sensitivity": chosen.curves, "layers": dense_layers(source)}

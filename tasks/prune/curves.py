@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from tasks.allocate.units import Units
@@ -37,14 +38,17 @@ class Sensitivity:
         self, model: PreTrainedModel, split: Split, batch_size: int, task: TaskType, damping: float | None
     ) -> None:
         self.model, self.split, self.task, self.damping = model, split, task, damping
+        self.batch_size = batch_size
         self.rows = list(split.by_length(batch_size))
         self.base = 0.0
-        self.teacher = None if task.causal else torch.from_numpy(logits(forward(model), split, batch_size))
-        if self.teacher is None:
-            self.base = self._loss()
+        self.teacher: Tensor | None = None
 
     def __call__(self, units: Mapping[str, Units]) -> dict[str, dict[int, float]]:
         """By group, the loss at some numbers of units kept; 0 for all of them."""
+        if self.task.causal:
+            self.base = self._loss()
+        else:
+            self.teacher = torch.from_numpy(logits(forward(self.model), self.split, self.batch_size))
         family = family_of(self.model.config.model_type)
         groups = {group.name: group for group in family.groups(self.model) if group.name in units}
         device = self.model.device

@@ -43,9 +43,9 @@ def train_dense(
     model, outputs = load(out), {}
     splits = {"train": mixed_precision(settings.precision) == "bf16", "validation": False}
     rows = max(1, min(64, 2 * settings.batch_size // settings.accumulate))
+    read = {name: read_split(prepared, name) for name in splits}
     for name in ("validation",) if task.causal else splits:
         run = forward(model, bf16=splits[name])
-        outputs[name] = torch.from_numpy(logits(run, read_split(prepared, name), rows))
+        outputs[name] = torch.from_numpy(logits(run, read[name], rows))
     save_file(outputs, teacher / TEACHER)
-    length = float(read_split(prepared, "train").lengths.mean())
-    write_json(teacher / SIZES, size(model, length))
+    write_json(teacher / SIZES, size(model, float(read["train"].lengths.mean())))
