@@ -31,6 +31,8 @@ class Stream:
         self.hidden: list[Tensor] = []
         self.calls: list[list[tuple[tuple[Any, ...], dict[str, Any]]]] = []
         """By batch, then layer: what the layer is called with beside hidden states."""
+        self.others: int | None = None
+        """How many values a layer gives beside hidden states, in a tuple with them; None: it gives these alone."""
         masks = [batch["attention_mask"].bool() for batch in batches]
         self.masks = [(mask.T if self.family.time_major else mask).flatten() for mask in masks]
         self.weights: list[list[Tensor]] = []
@@ -80,7 +82,11 @@ class Stream:
                 self.hidden.append(args[0])
             calls.append((args[1:], kwargs))
 
+        def look(_: nn.Module, __: Any, out: Any) -> None:
+            self.others = len(out) - 1 if isinstance(out, tuple) else None
+
         hooks = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in self.layers]
+        hooks.append(self.layers[0].register_forward_hook(look))
         try:
             outputs = model(**batch)
         finally:
@@ -104,6 +110,20 @@ class Stream:
         """Puts every batch through `layer` as layer `number`."""
         for batch in range(len(self.hidden)):
             self.hidden[batch] = self._run(number, layer, batch)
+
+    @contextlib.contextmanager
+    def below(self, number: int, batch: int) -> Iterator[None]:
+        """The model, called with this batch in the block, takes the states here for what layers below `number` give."""
+        hidden = self.hidden[batch]
+        given = hidden if self.others is None else (hidden, *[None] * self.others)
+        skipped = list(self.layers)[:number]
+        for layer in skipped:
+            layer.forward = lambda *_, **__: given
+        try:
+            yield
+        finally:
+            for layer in skipped:
+                del layer.forward
 
     @torch.no_grad()
     def _run(self, number: int, layer: nn.Module, batch: int) -> Tensor:
