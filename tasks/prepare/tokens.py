@@ -54,7 +54,7 @@ def load(directory: Path, max_length: int, *, pairs: bool, pads: bool = True) ->
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:
         raise UserError(f"{name}: its tokenizer has no padding token; set pad_token and save it again")
-    config = _config(directory)
+    config = config_of(directory)
     longest = config.get("max_position_embeddings", config.get("n_positions"))
     shortest = tokenizer.num_special_tokens_to_add(pair=pairs) + (2 if pairs else 1)
     if (isinstance(longest, int) and max_length > longest) or max_length < shortest:
@@ -103,7 +103,7 @@ def check_vocabulary(directory: Path, tokens: Sequence[Tokens]) -> None:
     Raises:
         UserError: an id is at or above the `vocab_size` of the model's config.
     """
-    size = _config(directory).get("vocab_size")
+    size = config_of(directory).get("vocab_size")
     highest = max((max(ids) for part in tokens for ids in part.input_ids), default=0)
     if isinstance(size, int) and highest >= size:
         raise UserError(
@@ -127,7 +127,12 @@ def _call(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], **options: An
     )
 
 
-def _config(directory: Path) -> dict[str, Any]:
+def config_of(directory: Path) -> dict[str, Any]:
+    """The config.json in a model's directory; empty where there is none.
+
+    Raises:
+        UserError: it is no JSON.
+    """
     path = directory / "config.json"
     try:
         config = read_json(path) if path.is_file() else {}
