@@ -55,7 +55,8 @@ def prepare(data: Data, task: Task, model: Model, seed: int, root: Path, out: Pa
     from tasks.text.data import pads_left
 
     home = fetch(model.source, cache_dir(), root, "model")
-    tokenizer = tokens.load(home, task.max_length, pairs=data.text_pair is not None, pads=not generation)
+    left = task.type in SUMMARISED and pads_left(tokens.config_of(home))
+    tokenizer = tokens.load(home, task.max_length, pairs=data.text_pair is not None, pads=not generation, left=left)
     by_type: dict[str, Callable[..., tokens.Tokens]] = {
         "qa": partial(windows.encode, stride=task.doc_stride),
         "generation": partial(documents.encode, shared=task.doc_stride),
@@ -64,9 +65,6 @@ def prepare(data: Data, task: Task, model: Model, seed: int, root: Path, out: Pa
     encoded = {name: encode(tokenizer, rows, task.max_length, name) for name, rows in splits.items()}
     tokens.check_vocabulary(home, list(encoded.values()))
 
-    left = task.type in SUMMARISED and pads_left(tokens.config_of(home))
-    if left:  # for those who use the model elsewhere
-        tokenizer.padding_side = "left"
     tokenizer.save_pretrained(out / "tokenizer")
     for name, rows in splits.items():
         write.write_split(out / f"{name}.parquet", rows, encoded[name], len(given.classes))

@@ -28,7 +28,9 @@ class Tokens:
     """How many there were before longer texts were cut off."""
 
 
-def load(directory: Path, max_length: int, *, pairs: bool, pads: bool = True) -> PreTrainedTokenizerBase:
+def load(
+    directory: Path, max_length: int, *, pairs: bool, pads: bool = True, left: bool = False
+) -> PreTrainedTokenizerBase:
     """The tokenizer in a model's directory; no code of the directory is run, no network asked.
 
     Args:
@@ -36,6 +38,7 @@ def load(directory: Path, max_length: int, *, pairs: bool, pads: bool = True) ->
         max_length: tokens that it will be asked for.
         pairs: whether it will be given two texts at a time.
         pads: whether it must have a padding token; otherwise the end-of-text token takes its place where it has none.
+        left: whether it is to pad on the left, for those who use the model elsewhere; otherwise as it did.
 
     Raises:
         UserError: there is none, it cannot be loaded, or it does not fit `max_length`.
@@ -46,7 +49,8 @@ def load(directory: Path, max_length: int, *, pairs: bool, pads: bool = True) ->
             f"{name}: holds no tokenizer (none of {', '.join(VOCABULARIES)}); add the model's tokenizer files"
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
+        side = {"padding_side": "left"} if left else {}  # set later it would not be saved
+        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False, local_files_only=True, **side)
     except Exception as error:  # the tokenizers library raises nothing narrower
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{name}: its tokenizer cannot be loaded ({reason}); fetch or save it again") from None
