@@ -9,13 +9,10 @@ tests/benchmarks/results/xlnet.jsonl, a line a run.
 """
 
 import argparse
-import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
+import loop
 import torch
 from tokenizers import processors
 from transformers import XLNetConfig, XLNetForSequenceClassification
@@ -27,7 +24,6 @@ from tasks.recipe.load import resolve
 from tasks.sources import cache_dir, fetch
 from tasks.text.tokenizers_from_text import EOS, train
 
-ROOT = Path(".secateur/benchmarks/xlnet").resolve()
 RESULTS = Path(__file__).parent / "results" / "xlnet.jsonl"
 SIZES = {"d_model": 128, "n_layer": 4, "n_head": 4, "d_inner": 512, "mem_len": None, "dropout": 0.2}
 L0 = [
@@ -37,15 +33,6 @@ L0 = [
 RUNS = {name: [f"score.criterion={name}"] for name in ("fisher", "gradient", "magnitude")}
 RUNS |= {f"l0 {penalty:g}": [*L0, f"score.penalty={penalty}"] for penalty in (0.01, 0.1, 1.0)}
 ELSEWHERE = """
-import sys
-sys.path = [path for path in sys.path if "site-packages" in path or "lib" in path]
-sys.meta_path = [one for one in sys.meta_path if "__editable__" not in getattr(one, "__module__", type(one).__module__)]
-try:
-    import tasks
-except ImportError:
-    pass
-else:
-    sys.exit("Secateur is importable here")
 import pandas, torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1], trust_remote_code=True).eval()
@@ -69,24 +56,21 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="0: as many as there are cores")
     given = parser.parse_args()
     if not given.table:
-        workspace()
+        root = prepare()
         for name in RUNS:
-            if name not in lines():
-                record(name, given.threads)
-    print(table(lines()))
+            if name not in loop.lines(RESULTS):
+                measure(root, name, given.threads)
+    print(table(loop.lines(RESULTS)))
 
 
-def workspace() -> None:
-    """A clone, and the model in it."""
-    if ROOT.is_dir():
-        subprocess.run(["git", "-C", ROOT, "pull", "--quiet", "--ff-only"], check=True)
-    else:
-        subprocess.run(["git", "clone", "--quiet", ".", ROOT], check=True)
-    out = ROOT / "xlnet-small"
+def prepare() -> Path:
+    """The workspace, and the model in it."""
+    root = loop.workspace("xlnet")
+    out = root / "xlnet-small"
     if (out / "model.safetensors").is_file():
-        return
+        return root
     recipe = resolve(Path("xlnet-rt"), [])
-    rows = clean(read(fetch(recipe.data.source, cache_dir(), ROOT, "data"), recipe.data, labelled=True), recipe.data)
+    rows = clean(read(fetch(recipe.data.source, cache_dir(), root, "data"), recipe.data, labelled=True), recipe.data)
     texts = [row.text for row in arrange(rows.splits, recipe.data, 0, Counter())["train"]]
     tokenizer = train(texts, 4096, out)
     end = tokenizer.eos_token_id
@@ -98,43 +82,20 @@ def workspace() -> None:
     torch.manual_seed(0)
     config = XLNetConfig(**SIZES, **ids, pad_token_id=tokenizer.pad_token_id)
     XLNetForSequenceClassification(config).save_pretrained(out)
+    return root
 
 
-def record(name: str, threads: int) -> None:
+def measure(root: Path, name: str, threads: int) -> None:
     """Runs the recipe and adds a line to the raw figures."""
-    settings = [*RUNS[name], f"threads={threads}"]
-    command = [sys.executable, "-m", "flows.cli", "run", "xlnet-rt"]
-    command += [word for setting in settings for word in ("--set", setting)]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
-    verdicts = [read_json(path) for path in sorted(ROOT.glob("data/rounds/*/verdict.json"))]
-    quality = read_json(ROOT / "data/evaluate/test/quality.json")
-    line = {"run": name, "rounds": verdicts, "kept": quality["pruned"], "models": quality["models"]}
-    if quality["pruned"]:
-        line["elsewhere"] = elsewhere(ROOT / "models/rounds" / quality["pruned"])
-        assert line["elsewhere"] == quality["models"][quality["pruned"]]["quality"]
+    loop.secateur(root, "xlnet-rt", [*RUNS[name], f"threads={threads}"])
+    line = {"run": name, **loop.outcome(root)}
+    if line["kept"]:
+        line["elsewhere"] = loop.elsewhere(
+            ELSEWHERE, root / "models/rounds" / line["kept"], root / "data/prepared/test.parquet"
+        )
     if name.startswith("l0"):
-        line["gates"] = read_json(ROOT / "data/scores/r1/training.json")["curve"][-1]
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(line) + "\n")
-
-
-def elsewhere(model: Path) -> float:
-    """Accuracy on the test texts, in a process with transformers and without Secateur."""
-    command = [sys.executable, "-P", "-c", ELSEWHERE, model, ROOT / "data/prepared/test.parquet"]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, cwd="/", env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return float(done.stdout)
-
-
-def read_json(path: Path) -> dict:
-    """What a file holds."""
-    return json.loads(path.read_text())
-
-
-def lines() -> dict[str, dict]:
-    """What is there, by run."""
-    text = RESULTS.read_text() if RESULTS.is_file() else ""
-    return {line["run"]: line for line in map(json.loads, text.splitlines())}
+        line["gates"] = loop.read(root / "data/scores/r1/training.json")["curve"][-1]
+    loop.record(RESULTS, line)
 
 
 def table(found: dict[str, dict]) -> str:
