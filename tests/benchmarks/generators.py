@@ -4,9 +4,9 @@
     python tests/benchmarks/generators.py --table
 
 The recipes gpt2-shakespeare and smollm2-wiki; SmolLM2 is judged on the first 50 paragraphs of validation and the first
-100 of test. Perplexity on test is computed once more by transformers alone, in a process that cannot import Secateur, of
-the dense model, of what the last round cut before it is trained, and of the last good round. The workspaces are clones of
-what is committed, in .secateur/benchmarks; raw figures go to tests/benchmarks/results/generators.jsonl, a line a run.
+100 of test. Perplexity on test is computed once more by transformers alone, in a process that cannot import Secateur,
+of the dense model, of what the last round cut before it is trained, and of the last good round. The workspaces are
+clones of what is committed, in .secateur/benchmarks; raw figures go to tests/benchmarks/results/generators.jsonl.
 """
 
 import argparse

@@ -24,6 +24,7 @@ def workspace(name: str) -> Path:
     """A clone of what is committed, in .secateur/benchmarks."""
     root = Path(".secateur/benchmarks", name).resolve()
     if root.is_dir():
+        subprocess.run(["git", "-C", root, "checkout", "--quiet", "params"], check=True)  # what a run resolves
         subprocess.run(["git", "-C", root, "pull", "--quiet", "--ff-only"], check=True)
     else:
         subprocess.run(["git", "clone", "--quiet", ".", root], check=True)

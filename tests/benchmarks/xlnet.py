@@ -3,8 +3,8 @@
     python tests/benchmarks/xlnet.py            # about 30 minutes on a core; goes on where it stopped
     python tests/benchmarks/xlnet.py --table
 
-Then gates with three penalties (L0). The last good round is read again where Secateur cannot be imported, tokenizer and
-all, and must be as good. The workspace is a clone of what is committed, in .secateur/benchmarks/xlnet; raw figures go to
+Then gates with three penalties (L0). The last good round is read again where Secateur cannot be imported, tokenizer
+and all. The workspace is a clone of what is committed, in .secateur/benchmarks/xlnet; raw figures go to
 tests/benchmarks/results/xlnet.jsonl, a line a run.
 """
 
