@@ -119,13 +119,12 @@ def encode(directory: Path, texts: list[str], max_length: int) -> "Split":
     """Texts as the model's tokenizer sees them, cut off at `max_length` tokens."""
     import numpy as np
 
-    from tasks.text.data import Split
+    from tasks.text.data import Split, pads_left
 
-    tokenizer = tokenizer_of(directory)
+    tokenizer, left = tokenizer_of(directory), pads_left(read_json(directory / "config.json"))
     encoded = tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]
-    return Split(
-        [np.asarray(ids, np.int64) for ids in encoded], None, np.zeros(len(texts), np.int64), tokenizer.pad_token_id
-    )
+    rows = [np.asarray(ids, np.int64) for ids in encoded]
+    return Split(rows, None, np.zeros(len(texts), np.int64), tokenizer.pad_token_id, pad_left=left)
 
 
 def tokenizer_of(directory: Path) -> Any:
