@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -82,9 +82,21 @@ class Split:
         ids = [self.input_ids[i] for i in rows]
         return Split(ids, types, self.labels[rows], self.pad, windows, documents, self.pad_left)
 
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        return int(self.lengths.max())
+
     def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> Batch:
-        """The given rows padded to the longest: `input_ids`, `attention_mask` (and types), shape (rows, length)."""
-        pad, ids = partial(_pad, left=self.pad_left), [self.input_ids[i] for i in rows]
+        """The given rows padded to the longest: `input_ids`, `attention_mask` (and types), shape (rows, length).
+
+        Beyond 64 tokens they are padded on to a multiple of 8: libraries keep a kernel for each shape, and those of
+        300 lengths fill gigabytes.
+        """
+        ids = [self.input_ids[i] for i in rows]
+        length = max(len(row) for row in ids)
+        length = length if length <= 64 else min(-(-length // 8) * 8, self.longest)
+        pad = partial(_pad, length=length, left=self.pad_left)
         batch = {"input_ids": pad(ids, self.pad), "attention_mask": pad([np.ones_like(row) for row in ids], 0)}
         if self.token_type_ids is not None:
             batch["token_type_ids"] = pad([self.token_type_ids[i] for i in rows], 0)
@@ -194,10 +206,9 @@ def _arrays(table: Any, column: str) -> list[NDArray[np.int64]]:
     return [np.asarray(row, dtype=np.int64) for row in table[column].to_pylist()]
 
 
-def _pad(rows: list[NDArray[np.int64]], fill: int, *, left: bool) -> NDArray[np.int64]:
-    longest = max(len(row) for row in rows)
-    out = np.full((len(rows), longest), fill, np.int64)
+def _pad(rows: list[NDArray[np.int64]], fill: int, *, length: int, left: bool) -> NDArray[np.int64]:
+    out = np.full((len(rows), length), fill, np.int64)
     for i, row in enumerate(rows):
-        start = longest - len(row) if left else 0
+        start = length - len(row) if left else 0
         out[i, start : start + len(row)] = row
     return out

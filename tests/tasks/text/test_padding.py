@@ -7,7 +7,7 @@ import numpy as np
 from tiny import rows
 
 from tasks.modeling.inference import forward
-from tasks.text.data import pads_left
+from tasks.text.data import Split, pads_left
 
 
 def test_a_row_alone_has_the_logits_that_it_has_in_a_batch(model):
@@ -25,6 +25,16 @@ def test_rows_stand_at_the_end_of_a_batch_that_is_filled_before_them():
         filled = len(padded) - len(ids)
         assert padded.tolist() == [split.pad] * filled + ids.tolist()
         assert mask.tolist() == [0] * filled + [1] * len(ids)
+
+
+def test_long_batches_come_in_few_lengths_and_never_beyond_the_longest_row():
+    def of(*lengths):
+        ids = [np.arange(n) for n in lengths]
+        return Split(ids, None, np.zeros(len(ids), np.int64), 1)
+
+    split = of(27, 64, 65, 80, 93)
+    assert [split.batch([row])["input_ids"].shape[1] for row in range(5)] == [27, 64, 72, 80, 93]
+    assert split.batch([2])["attention_mask"].sum() == 65
 
 
 def test_a_saved_config_says_it(model, tmp_path):
