@@ -84,10 +84,8 @@ def prune(
         batches = _batches(sample, settings, source)
         if settings.reconstruct and chosen.kept and not early:
             rows = list(sample.by_length(settings.batch_size))
-            kept, facts["errors"] = reconstruct(
-                source, chosen.kept, batches, settings.damping, choose=criterion == "obs",
-                loss=lambda outputs, batch: task.loss(outputs, sample, rows[batch]),
-            )  # fmt: skip
+            anew = None if criterion != "obs" else lambda outputs, batch: task.loss(outputs, sample, rows[batch])
+            kept, facts["errors"] = reconstruct(source, chosen.kept, batches, settings.damping, anew)
             chosen = replace(chosen, kept=kept)
         smaller = shrink(source, chosen.kept) if chosen.kept else source
         if weights:
