@@ -4,7 +4,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from contenders.settings import DENSE_EPOCHS, STEPS, THREADS, home
+from contenders.settings import BATCH, DENSE_EPOCHS, STEPS, THREADS, home, prepared
 from tasks.core.files import whole, write_json
 from tasks.modeling.inference import logits, open_model
 from tasks.prepare import prepare
@@ -13,15 +13,15 @@ from tasks.sources import cache_dir, fetch
 from tasks.text.data import read_split
 from tasks.train import train_dense
 
-PREPARED = home(STEPS) / "prepared"
 CHOSEN = "chosen.json"
 
 
 def main(seed: int, steps: int) -> None:
-    """Makes what is not there yet."""
-    recipe = resolve(Path("quickstart"), [f"seed={seed}"])
-    if not PREPARED.is_dir():
-        with whole(PREPARED) as out:
+    """Makes what is not there yet; a budget of N steps that is only to try things out has N batches of rows."""
+    limit = "null" if steps == STEPS else str(BATCH * steps)
+    recipe, rows = resolve(Path("quickstart"), [f"seed={seed}", f"data.limit={limit}"]), prepared(steps)
+    if not rows.is_dir():
+        with whole(rows) as out:
             prepare(recipe.data, recipe.task, recipe.model, 0, Path(), out)
     root = home(steps) / f"seed{seed}"
     if (root / "dense" / CHOSEN).is_file():
@@ -36,9 +36,9 @@ def main(seed: int, steps: int) -> None:
                 for name in ("dense", "teacher"):
                     (out / name).mkdir()
                 scratch = root / f"scratch{epochs}"
-                train_dense(source, PREPARED, settings, "accuracy", seed, scratch, out / "dense", out / "teacher")
+                train_dense(source, rows, settings, "accuracy", seed, scratch, out / "dense", out / "teacher")
                 shutil.rmtree(scratch)
-        found[epochs] = accuracy(trial / "dense")
+        found[epochs] = accuracy(trial / "dense", rows)
     best = max(found, key=lambda epochs: (found[epochs], -epochs))
     for name in ("teacher", "dense"):
         with whole(root / name) as out:
@@ -47,9 +47,9 @@ def main(seed: int, steps: int) -> None:
                 write_json(out / CHOSEN, {"epochs": best, "validation": {str(e): v for e, v in found.items()}})
 
 
-def accuracy(model: Path) -> float:
+def accuracy(model: Path, rows: Path) -> float:
     """Of a checkpoint on validation."""
-    split = read_split(PREPARED, "validation")
+    split = read_split(rows, "validation")
     return float((logits(open_model(model, THREADS), split, 64).argmax(-1) == split.labels).mean())
 
 

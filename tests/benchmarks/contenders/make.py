@@ -10,11 +10,10 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from contenders.base import PREPARED
 from contenders.contender import Job, facts_of, size
 from contenders.opening import open_artefact
 from contenders.registry import CONTENDERS
-from contenders.settings import THREADS, home
+from contenders.settings import THREADS, home, prepared
 from tasks.core.files import tree_hash, whole
 from tasks.modeling.inference import logits
 from tasks.text.data import read_split
@@ -30,7 +29,7 @@ def main(name: str, point: str, seed: int, steps: int) -> None:
     scratch.mkdir(parents=True)
     with whole(place(name, point, seed, steps)) as out:
         start = time.perf_counter()
-        contender.make(Job(root / "dense", root / "teacher", PREPARED, point, steps, seed, scratch, out))
+        contender.make(Job(root / "dense", root / "teacher", prepared(steps), point, steps, seed, scratch, out))
         seconds = time.perf_counter() - start
         facts = facts_of(out)
         line = {
@@ -39,7 +38,7 @@ def main(name: str, point: str, seed: int, steps: int) -> None:
             "seed": seed,
             "budget": steps,
             **facts,
-            "quality": quality(out),
+            "quality": quality(out, prepared(steps)),
             "bytes": size(out),
             "seconds": round(seconds, 1),
             "packages": {package: version(package) for package in contender.packages},
@@ -55,11 +54,11 @@ def place(name: str, point: str, seed: int, steps: int) -> Path:
     return home(steps) / f"seed{seed}" / "artefacts" / f"{name}-{point}"
 
 
-def quality(directory: Path) -> dict[str, float]:
+def quality(directory: Path, rows: Path) -> dict[str, float]:
     """Accuracy on validation and test."""
     run, found = open_artefact(directory, THREADS), {}
     for name in ("validation", "test"):
-        split = read_split(PREPARED, name, directory)
+        split = read_split(rows, name, directory)
         found[name] = float((logits(run, split, 64).argmax(-1) == split.labels).mean())
     return found
 

@@ -34,6 +34,7 @@ def load(checkpoint: Path) -> Any:
 
 def deliver(model: Any, out: Path, *, int8: bool = True, steps: int = 0) -> None:
     """Writes the fused graph of a BERT, whose layers all have the same heads, as an artefact."""
+    from onnx import TensorProto
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.transformers.optimizer import optimize_model
 
@@ -46,7 +47,10 @@ def deliver(model: Any, out: Path, *, int8: bool = True, steps: int = 0) -> None
         optimized.save_model_to_file(str(fused))
         _agrees(model, fused)
         if int8:
-            quantize_dynamic(fused, out / GRAPH, per_channel=True, weight_type=QuantType.QInt8)
+            options = {"DefaultTensorType": TensorProto.FLOAT}  # as its error message asks: fused shapes are unknown
+            quantize_dynamic(
+                fused, out / GRAPH, per_channel=True, weight_type=QuantType.QInt8, extra_options=options
+            )  # fmt: skip
         else:
             (out / GRAPH).write_bytes(fused.read_bytes())
         fusions = {name: count for name, count in optimized.get_fused_operator_statistics().items() if count}

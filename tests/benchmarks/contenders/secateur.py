@@ -1,7 +1,8 @@
 """Secateur: a point is a file in recipes/, a recipe that names only what differs from the quickstart.
 
 Beside a recipe's own keys it has `chain`, what is done to the dense model, in order: `distill` (a student of it),
-`prune` (all rounds of score, prune and finetune). All trainings together may take the budget's steps and no more.
+`prune` (all rounds of score, prune and finetune). What comes out is quantized by the first of `quantize.methods`. All
+trainings together may take the budget's steps and no more.
 """
 
 import json
@@ -62,8 +63,8 @@ def read(text: str, budget: int, seed: int) -> tuple[list[str], Recipe]:
     """The chain and the whole recipe of a point; its epochs are for the real budget, and shrink with a smaller one."""
     changes = yaml.safe_load(text)
     chain = changes.pop("chain")
-    if not chain or set(chain) - {"distill", "prune"}:
-        raise ValueError(f"chain: {chain}; must name distill, prune, or both in order")
+    if set(chain) - {"distill", "prune"}:
+        raise ValueError(f"chain: {chain}; may name distill, prune, or both in order, or nothing: quantized alone")
     settings = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
     recipe = resolve(Path("quickstart"), [*settings, f"seed={seed}"])
     if recipe.prune.rewind:

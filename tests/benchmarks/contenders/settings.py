@@ -20,6 +20,11 @@ def home(steps: int) -> Path:
     return Path(".secateur/benchmarks") / ("contenders" if steps == STEPS else f"contenders-{steps}")
 
 
+def prepared(steps: int) -> Path:
+    """The prepared rows: all of them for the real budget."""
+    return home(steps) / "prepared"
+
+
 def results(steps: int) -> Path:
     """Where raw figures go: beside the code for the real budget, beside the models for any other."""
     return RESULTS if steps == STEPS else home(steps)

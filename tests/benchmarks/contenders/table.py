@@ -20,13 +20,13 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def every_point(found: Iterable[Figures], dense: Figures) -> str:
     """One row for each point."""
     head = ["contender", "point", "test", "± seeds", "drop", "× b1", "× b32"]
-    head += ["ms b1", "rows/s b32", "MB", "peak MB", "steps"]
+    head += ["ms b1", "rows/s b32", "MB", "peak MB", "steps", "seeds"]
     rows = [
         (
             one.contender, one.point, f"{one.test:.4f}", f"{100 * one.spread:.2f}", points_lost(dense, one),
             *([f"{s:.2f}" for s in one.speedups] if one.speedups else ("", "")),
             _number(one.milliseconds, ".2f"), _number(one.rows, ".0f"), f"{one.bytes / 1e6:.1f}",
-            _number(one.memory and one.memory / 1e6, ".0f"), f"{one.spent:.0f}",
+            _number(one.memory and one.memory / 1e6, ".0f"), f"{one.spent:.0f}", str(one.seeds),
         )
         for one in found
     ]  # fmt: skip

@@ -16,7 +16,7 @@ from typing import Any
 from contenders.make import LINE, place
 from contenders.registry import CONTENDERS
 from contenders.run import call, lines
-from contenders.settings import THREADS, results
+from contenders.settings import THREADS, prepared, results
 from tasks.text.data import Batch
 
 FILE = "contenders-times.jsonl"
@@ -41,9 +41,9 @@ def main(steps: int, busy: bool, seeds: Sequence[int]) -> None:
         found = [{"kind": "session", "artefacts": hashes, **machine(THREADS)}]
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(found[0]) + "\n")
-    _memory(there, {line["name"] for line in found if line["kind"] == "memory"}, min(seeds), file)
+    _memory(there, prepared(steps), {line["name"] for line in found if line["kind"] == "memory"}, min(seeds), file)
     if sum(line["kind"] == "pass" for line in found) < PASSES * len(there):
-        _session(there, found, file, busy=busy)
+        _session(there, prepared(steps), found, file, busy=busy)
 
 
 def artefacts(seeds: Sequence[int], steps: int) -> dict[str, Path]:
@@ -57,19 +57,18 @@ def artefacts(seeds: Sequence[int], steps: int) -> dict[str, Path]:
     }
 
 
-def _memory(there: dict[str, Path], known: set[str], seed: int, file: Path) -> None:
+def _memory(there: dict[str, Path], rows: Path, known: set[str], seed: int, file: Path) -> None:
     """Of the first seed's artefacts; those of other seeds have the same shapes, or nearly."""
     for name, directory in there.items():
         if name.endswith(f" {seed}") and name not in known:
-            ended = call(["contenders.memory", str(directory)], own=False, check=True, capture=True)
+            ended = call(["contenders.memory", str(directory), str(rows)], own=False, check=True, capture=True)
             _keep({"kind": "memory", "name": name, "bytes": int(ended.stdout.split()[-1])}, file)
 
 
-def _session(there: dict[str, Path], found: list[dict[str, Any]], file: Path, *, busy: bool) -> None:
+def _session(there: dict[str, Path], rows: Path, found: list[dict[str, Any]], file: Path, *, busy: bool) -> None:
     import torch
 
     from contenders import machine
-    from contenders.base import PREPARED
     from contenders.opening import open_artefact
     from contenders.profile import profile
     from contenders.rate import Rate
@@ -82,7 +81,7 @@ def _session(there: dict[str, Path], found: list[dict[str, Any]], file: Path, *,
         sys.exit(f"{others:.0%} of this machine is busy with something else; stop that, or add --busy")
     opened, batches = {}, {}
     for name, directory in there.items():
-        split = read_split(PREPARED, "test", directory)
+        split = read_split(rows, "test", directory)
         batches[name] = (
             [split.batch([row]) for row in range(TEXTS)],
             [split.batch(range(start, start + 32)) for start in range(0, 32 * BATCHES, 32)],
