@@ -31,6 +31,7 @@ test-long: env ## whole pipelines: killed and resumed, by dvc alone, the real mo
 bench: env ## the tables of tests/benchmarks: hours on a quiet machine; goes on where it stopped
 	$(BIN)/python tests/benchmarks/criteria.py
 	$(BIN)/python tests/benchmarks/smollm2.py
+	$(BIN)/python tests/benchmarks/decode.py
 
 lint: env ## style, types and the direction of imports
 	$(BIN)/ruff check .
