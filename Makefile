@@ -36,6 +36,7 @@ bench: env bench-env ## the tables of tests/benchmarks: hours on a quiet machine
 	$(BIN)/python tests/benchmarks/compare.py
 	$(BIN)/python tests/benchmarks/criteria.py
 	$(BIN)/python tests/benchmarks/smollm2.py
+	$(BIN)/python tests/benchmarks/decode.py
 
 bench-env: $(BENCH_READY) ## the environment of the tools that Secateur is compared with, in .venv-bench
 

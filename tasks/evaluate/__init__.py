@@ -19,9 +19,9 @@ from tasks.core.files import read_json, tree_bytes, write_json
 from tasks.core.progress import progress
 from tasks.core.rounds import VERDICT
 from tasks.evaluate.samples import samples
-from tasks.evaluate.timing import measure, peak_memory
+from tasks.evaluate.timing import generation_speed, measure, peak_memory
 from tasks.modeling.checkpoint import WEIGHTS, load
-from tasks.modeling.inference import GRAPH, Forward, forward, logits, open_model
+from tasks.modeling.inference import GRAPH, Forward, forward, logits, open_causal, open_model
 from tasks.modeling.size import size
 from tasks.quantize import write_graph
 from tasks.quantize.graph import fused_graph
@@ -97,7 +97,7 @@ def evaluate_models(
     """Quality, size and speed of every model on test; writes `quality.json`, `predictions.parquet`, `times.json`.
 
     Quality on validation is written too: the best model is chosen by it, so that its quality on test is no choice's.
-    Of causal models also what they write, in `samples.json`.
+    Of causal models also what they write, in `samples.json`, and how fast: they go on with the longest row.
 
     Args:
         models: by name; the first is the dense one, which the others are compared with.
@@ -110,14 +110,16 @@ def evaluate_models(
     threads = torch.get_num_threads()
     longest = np.argsort(split.lengths)[-32:]
     opened: dict[str, Forward] = {}
+    writing: dict[str, PreTrainedModel] = {}
     memory: dict[str, int | None] = {}
     task = read_task(prepared)
     predictions: dict[str, Any] = {}
     cells: dict[str, NDArray[np.float64]] = {}
     validated: dict[str, float] = {}
     for name, entry in models.items():
+        open_it = partial(_writing, name, writing) if task.causal else open_model
         opened[name], memory[name] = peak_memory(
-            partial(open_model, entry.directory, threads), splits[name].batch(longest)
+            partial(open_it, entry.directory, threads), splits[name].batch(longest)
         )
         config = read_json(entry.directory / "config.json")
         predictions[name], said = (
@@ -156,13 +158,24 @@ def evaluate_models(
     write_json(out / "quality.json", {"metric": metric, "rows": examples, "pruned": good, "models": figures})
     pq.write_table(pa.table({**task.truth(split), **predictions}), out / "predictions.parquet")
     if task.causal and split.documents and settings.prompts:
-        checkpoints = {name: entry.directory for name, entry in models.items()}
+        directories = {name: entry.directory for name, entry in models.items()}
         texts = split.documents.texts
-        write_json(out / "samples.json", samples(checkpoints, texts, prepared / "tokenizer", settings, seed))
+        made = samples(writing, directories, texts, prepared / "tokenizer", settings, seed)
+        write_json(out / "samples.json", made)
     measured = measure(opened, splits, settings)
+    if writing:
+        prompts = {name: splits[name].input_ids[longest[-1]] for name in writing}
+        for name, speed in generation_speed(writing, prompts, settings.new_tokens, settings.repeats).items():
+            measured[name] |= speed
     for name, figure in measured.items():
         figure["peak_memory"] = memory[name]  # type: ignore[assignment]
     write_json(times / "times.json", {"threads": threads, "models": measured})
+
+
+def _writing(name: str, models: dict[str, PreTrainedModel], directory: Path, threads: int) -> Forward:
+    """As `open_model`, and keeps the model under its name."""
+    models[name] = open_causal(directory, threads)
+    return forward(models[name])
 
 
 def _splits(models: Mapping[str, Entry], prepared: Path, split: str) -> dict[str, Split]:

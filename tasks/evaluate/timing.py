@@ -1,4 +1,4 @@
-"""Latency, throughput and memory of several models, measured in turns in one process."""
+"""Latency, throughput, tokens a second and memory of several models, measured in turns in one process."""
 
 import gc
 import time
@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import torch
+from transformers import PreTrainedModel
 
 from tasks.core.progress import progress
 from tasks.modeling.inference import Forward
 from tasks.recipe.schema import Evaluate
 from tasks.text.data import Batch, Split
+from tasks.text.generate import Tokens
 
 BATCH = 32
 
@@ -52,6 +55,42 @@ def measure(
             "speedup_b32": base_b32 / float(np.median(b32)),
         }
     return figures
+
+
+@torch.inference_mode()
+def generation_speed(
+    models: Mapping[str, PreTrainedModel], prompts: Mapping[str, Tokens], new_tokens: int, repeats: int
+) -> dict[str, dict[str, float]]:
+    """Times how every model reads a prompt and goes on with it, greedily, one text at a time, in alternating passes.
+
+    Args:
+        models: causal ones.
+        prompts: by model, the tokens it reads, shape (tokens,).
+        new_tokens: tokens it adds, one after another, each seen by the next with the cache.
+        repeats: passes that count; one more warms up.
+
+    Returns:
+        By model: `prefill_tokens_s` (of the prompt, with the first new token) and `decode_tokens_s` (those after it).
+    """
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in models}
+    for _ in range(repeats + 1):
+        for name, model in models.items():
+            start = time.perf_counter()
+            ids = torch.from_numpy(prompts[name])[None].to(model.device)
+            found = model(input_ids=ids, use_cache=True, logits_to_keep=1)
+            token = found.logits[:, -1:].argmax(-1)
+            token.cpu()  # waits for a GPU
+            read = time.perf_counter()
+            for _ in range(new_tokens):
+                found = model(input_ids=token, past_key_values=found.past_key_values, use_cache=True)
+                token = found.logits[:, -1:].argmax(-1)
+            token.cpu()
+            seconds[name].append((read - start, time.perf_counter() - read))
+    medians = {name: np.median(times[1:], axis=0) for name, times in seconds.items()}
+    return {
+        name: {"prefill_tokens_s": len(prompts[name]) / float(first), "decode_tokens_s": new_tokens / float(rest)}
+        for name, (first, rest) in medians.items()
+    }
 
 
 def peak_memory(open_it: Callable[[], Forward], batch: Batch) -> tuple[Forward, int | None]:

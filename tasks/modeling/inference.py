@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,8 +10,10 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from tasks.core.errors import UserError
-from tasks.modeling.checkpoint import head_of, load
+from tasks.modeling.checkpoint import head_of, load, read_config
+from tasks.modeling.decoding import GraphModel, has_cache
 from tasks.text.data import Batch, Split
+from tasks.text.generation import Generation
 from tasks.text.task import joined
 
 Logits = NDArray[np.float32]
@@ -30,8 +33,8 @@ def forward(model: PreTrainedModel, *, bf16: bool = False) -> Forward:
     Args:
         bf16: matrix products in bfloat16, otherwise everything in float32.
     """
-    place, head = device(), head_of(type(model))
-    model.to(place).eval()
+    head = Generation.head if isinstance(model, GraphModel) else head_of(type(model))
+    place = model.to(device()).eval().device
 
     def run(batch: Batch) -> Logits:
         with torch.inference_mode(), torch.autocast(place.type, torch.bfloat16, enabled=bf16):
@@ -55,16 +58,36 @@ def open_model(directory: Path, threads: int) -> Forward:
         raise UserError(f"{directory}: no such model directory")
     if not (directory / GRAPH).is_file():
         return forward(load(directory))
+    session = _session(directory / GRAPH, threads)
+    if has_cache(session):
+        return forward(GraphModel(read_config(directory), session))
+    names = {entry.name for entry in session.get_inputs()}
+    return lambda batch: joined(session.run(None, {k: v for k, v in batch.items() if k in names}))
+
+
+def open_causal(directory: Path, threads: int) -> PreTrainedModel:
+    """The model in `directory`, which writes text; see `open_model`.
+
+    Raises:
+        UserError: there is none, it cannot be read, or it is a graph without a cache.
+    """
+    if not (directory / GRAPH).is_file():
+        return load(directory).to(device())
+    session = _session(directory / GRAPH, threads)
+    if not has_cache(session):
+        raise UserError(f"{directory / GRAPH}: a graph without a key-value cache writes no text; export it anew")
+    return GraphModel(read_config(directory), session)
+
+
+def _session(graph: Path, threads: int) -> Any:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     try:
-        session = ort.InferenceSession(str(directory / GRAPH), options, providers=ort.get_available_providers())
+        return ort.InferenceSession(str(graph), options, providers=ort.get_available_providers())
     except Exception as error:  # onnxruntime raises its own unrelated classes
-        raise UserError(f"{directory / GRAPH}: not a graph that ONNX Runtime can open ({error})") from None
-    names = {entry.name for entry in session.get_inputs()}
-    return lambda batch: joined(session.run(None, {k: v for k, v in batch.items() if k in names}))
+        raise UserError(f"{graph}: not a graph that ONNX Runtime can open ({error})") from None
 
 
 def logits(run: Forward, split: Split, batch_size: int) -> Logits:

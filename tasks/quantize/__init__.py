@@ -1,4 +1,4 @@
-"""ONNX graphs of a model: float32 and int8, fused, each a directory that ONNX Runtime loads without Secateur."""
+"""ONNX graphs of a model: float32, int8 and int4, fused, each a directory that ONNX Runtime loads without Secateur."""
 
 import json
 from pathlib import Path
@@ -8,15 +8,24 @@ import onnx
 
 from tasks.core.progress import progress
 from tasks.modeling.checkpoint import load
+from tasks.quantize.decoder import decoder_graph
 from tasks.quantize.dynamic import dynamic
 from tasks.quantize.fp32 import fp32
 from tasks.quantize.graph import fused_graph
 from tasks.quantize.static import static
+from tasks.quantize.weights import int4_weights, int8_weights
 from tasks.recipe.schema import Quantize
 from tasks.text.data import Split, read_split
+from tasks.text.registry import read_task
 from tasks.text.vocabulary import copy_tokenizer
 
-METHODS = {"fp32": fp32, "dynamic": dynamic, "static": static}
+METHODS = {
+    "fp32": fp32,
+    "dynamic": dynamic,
+    "static": static,
+    "int8_weights": int8_weights,
+    "int4_weights": int4_weights,
+}
 CALIBRATION_BATCH = 16
 
 
@@ -25,11 +34,12 @@ def quantize(model: Path, prepared: Path, settings: Quantize, seed: int, out: Pa
 
     Args:
         model: checkpoint, pruned or not.
-        prepared: out of the prepare stage; its training rows calibrate static ranges.
+        prepared: out of the prepare stage; its training rows calibrate static int8, and int4.
     """
     train = read_split(prepared, "train", model)
     source = load(model)
-    graph = fused_graph(source, pairs=train.token_type_ids is not None)
+    causal = read_task(prepared).causal
+    graph = decoder_graph(source) if causal else fused_graph(source, pairs=train.token_type_ids is not None)
     rows = np.random.default_rng(seed).permutation(len(train))[: settings.calibration_rows]
     calibration = train.take(np.sort(rows))
     for number, method in enumerate(settings.methods):

@@ -23,6 +23,8 @@ METRICS: dict[str, tuple[str, ...]] = {
 """By type of task."""
 
 
+ACTIVATIONS_TOO, WEIGHT_ONLY = ("dynamic", "static"), ("int8_weights", "int4_weights")
+"""Methods of `quantize`: the first for models that judge texts, the second for those that write them."""
 _WINDOWED = ("qa", "generation")
 """Types of task whose rows are cut out of longer texts."""
 
@@ -90,7 +92,9 @@ class Budget(Section):
 
 class Quantize(Section):
     models: tuple[Literal["dense", "pruned", "student"], ...]
-    methods: Annotated[tuple[Literal["fp32", "dynamic", "static"], ...], Field(min_length=1)]
+    methods: Annotated[
+        tuple[Literal["fp32", "dynamic", "static", "int8_weights", "int4_weights"], ...], Field(min_length=1)
+    ]
     calibration_rows: Count
     calibration: Literal["minmax", "entropy", "percentile"]
 
@@ -156,6 +160,18 @@ class Recipe(Section):
         return self
 
     @model_validator(mode="after")
+    def _quantizes_what_it_makes(self) -> "Recipe":
+        causal = self.task.type == "generation"
+        allowed = ("fp32", *(WEIGHT_ONLY if causal else ACTIVATIONS_TOO))
+        wrong = [method for method in self.quantize.methods if method not in allowed]
+        if wrong and self.quantize.models:
+            raise ValueError(
+                f"quantize.methods names {', '.join(wrong)}; for {self.task.type} there are {', '.join(allowed)}: "
+                "choose of them, or set quantize.models to []"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _has_early_weights(self) -> "Recipe":
         if self.prune.rewind and self.train.early is None:
             raise ValueError(
@@ -197,8 +213,6 @@ class Recipe(Section):
         for name in ("labels", "text_pair"):
             if getattr(self.data, name) is not None:
                 raise ValueError(f"data.{name} is set; generation has texts alone, in data.text")
-        if self.quantize.models:
-            raise ValueError("quantize.models is not empty; graphs of causal models are not fused: set it to []")
         length = 1 + self.evaluate.prompt_tokens + self.evaluate.new_tokens
         if self.evaluate.prompts and length > self.task.max_length:
             raise ValueError(

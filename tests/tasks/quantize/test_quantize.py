@@ -14,6 +14,7 @@ from tasks.modeling.inference import forward, open_model
 from tasks.modeling.shrink import shrink
 from tasks.quantize import METHODS, write_graph
 from tasks.quantize.graph import fused_graph
+from tasks.recipe.schema import ACTIVATIONS_TOO, WEIGHT_ONLY
 
 
 @pytest.fixture(params=sorted(name for name, family in FAMILIES.items() if family.attention))
@@ -95,4 +96,4 @@ def test_calibrations(split, tmp_path, calibration):
 
 
 def test_registry_is_what_recipes_may_say():
-    assert set(METHODS) == {"fp32", "dynamic", "static"}
+    assert set(METHODS) == {"fp32", *ACTIVATIONS_TOO, *WEIGHT_ONLY}
