@@ -173,7 +173,8 @@ def quantize(job: Job) -> None:
             pass_through(out, "no round kept the quality that the budget asks for")
             return
         model = model / good
-    work(model, job.dep("data/prepared"), job.recipe.quantize, job.recipe.seed, out)
+    recipe = job.recipe
+    work(model, job.dep("data/prepared"), recipe.quantize, recipe.task.metric, recipe.seed, out)
 
 
 def report(job: Job) -> None:

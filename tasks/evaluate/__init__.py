@@ -21,7 +21,7 @@ from tasks.core.rounds import VERDICT
 from tasks.evaluate.samples import samples
 from tasks.evaluate.timing import generation_speed, measure, peak_memory
 from tasks.modeling.checkpoint import WEIGHTS, load
-from tasks.modeling.inference import GRAPH, Forward, forward, logits, open_causal, open_model
+from tasks.modeling.inference import EXITS, GRAPH, Forward, forward, leaving, logits, open_causal, open_model
 from tasks.modeling.size import size
 from tasks.quantize import write_graph
 from tasks.quantize.graph import fused_graph
@@ -155,6 +155,8 @@ def evaluate_models(
             "bytes": tree_bytes(graph if graph.is_file() else entry.directory / WEIGHTS),
             **sizes[entry.checkpoint],
         }
+        if (entry.directory / EXITS).is_file():
+            figures[name]["exits"] = _exits(entry.directory, splits[name], settings.batch_size)
     write_json(out / "quality.json", {"metric": metric, "rows": examples, "pruned": good, "models": figures})
     pq.write_table(pa.table({**task.truth(split), **predictions}), out / "predictions.parquet")
     if task.causal and split.documents and settings.prompts:
@@ -176,6 +178,13 @@ def _writing(name: str, models: dict[str, PreTrainedModel], directory: Path, thr
     """As `open_model`, and keeps the model under its name."""
     models[name] = open_causal(directory, threads)
     return forward(models[name])
+
+
+def _exits(directory: Path, split: Split, batch_size: int) -> dict[str, Any]:
+    """What was promised, and how many rows of `split` leave by each exit, the last being the end."""
+    facts = read_json(directory / EXITS)
+    left = np.bincount(leaving(directory, split, batch_size)[0], minlength=len(facts["layers"]))
+    return {**facts, "left": left.tolist(), "mean_layers": float(left @ facts["layers"] / left.sum())}
 
 
 def _splits(models: Mapping[str, Entry], prepared: Path, split: str) -> dict[str, Split]:

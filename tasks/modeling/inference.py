@@ -20,6 +20,8 @@ Logits = NDArray[np.float32]
 """(rows, labels), (rows, 2, length) where a model gives several outputs, or what is kept of them; see `Head`."""
 Forward = Callable[[Batch], Logits]
 GRAPH = "model.onnx"
+EXITS = "exits.json"
+"""Beside a graph with early exits: where they are, how sure they must be, what was measured on validation."""
 
 
 def device() -> torch.device:
@@ -58,11 +60,12 @@ def open_model(directory: Path, threads: int) -> Forward:
         raise UserError(f"{directory}: no such model directory")
     if not (directory / GRAPH).is_file():
         return forward(load(directory))
-    session = _session(directory / GRAPH, threads)
+    session = open_session(directory / GRAPH, threads)
     if has_cache(session):
         return forward(GraphModel(read_config(directory), session))
     names = {entry.name for entry in session.get_inputs()}
-    return lambda batch: joined(session.run(None, {k: v for k, v in batch.items() if k in names}))
+    outputs = [entry.name for entry in session.get_outputs() if entry.name != "exit"]
+    return lambda batch: joined(session.run(outputs, {k: v for k, v in batch.items() if k in names}))
 
 
 def open_causal(directory: Path, threads: int) -> PreTrainedModel:
@@ -73,21 +76,44 @@ def open_causal(directory: Path, threads: int) -> PreTrainedModel:
     """
     if not (directory / GRAPH).is_file():
         return load(directory).to(device())
-    session = _session(directory / GRAPH, threads)
+    session = open_session(directory / GRAPH, threads)
     if not has_cache(session):
         raise UserError(f"{directory / GRAPH}: a graph without a key-value cache writes no text; export it anew")
     return GraphModel(read_config(directory), session)
 
 
-def _session(graph: Path, threads: int) -> Any:
+def open_session(graph: Path | bytes, threads: int | None = None) -> Any:
+    """An ONNX Runtime session of a file or a serialized graph.
+
+    Args:
+        graph: what to open.
+        threads: CPU threads; None: as many as PyTorch has.
+
+    Raises:
+        UserError: it cannot be opened.
+    """
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = threads or torch.get_num_threads()
+    source = str(graph) if isinstance(graph, Path) else graph
     try:
-        return ort.InferenceSession(str(graph), options, providers=ort.get_available_providers())
+        return ort.InferenceSession(source, options, providers=ort.get_available_providers())
     except Exception as error:  # onnxruntime raises its own unrelated classes
-        raise UserError(f"{graph}: not a graph that ONNX Runtime can open ({error})") from None
+        name = graph if isinstance(graph, Path) else "graph"
+        raise UserError(f"{name}: not a graph that ONNX Runtime can open ({error})") from None
+
+
+def leaving(directory: Path, split: Split, batch_size: int) -> tuple[NDArray[np.int64], Logits]:
+    """By which exit each row of a split leaves a graph with early exits, numbered from 0, and its logits."""
+    session = open_session(directory / GRAPH)
+    names = {entry.name for entry in session.get_inputs()}
+    exits, parts = np.empty(len(split), np.int64), []
+    for rows in split.by_length(batch_size):
+        batch = split.batch(rows)
+        said, exits[rows] = session.run(["logits", "exit"], {k: v for k, v in batch.items() if k in names})
+        parts.append((rows, said))
+    return exits, collected(parts)
 
 
 def logits(run: Forward, split: Split, batch_size: int) -> Logits:

@@ -5,7 +5,8 @@ import io
 import logging
 import types
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import onnx
@@ -24,7 +25,9 @@ from tasks.modeling.modeling_pruned import Absent
 OPERATOR = "MultiHeadAttention"
 
 
-def fused_graph(model: PreTrainedModel, *, pairs: bool) -> onnx.ModelProto:
+def fused_graph(
+    model: PreTrainedModel, *, pairs: bool, exits: Mapping[int, nn.Module] = MappingProxyType({})
+) -> onnx.ModelProto:
     """`model` as an ONNX graph: int64 `input_ids`, `attention_mask` (rows, length) to its head's outputs.
 
     What lies between the projections of a self-attention is exported as ONNX Runtime's own operator, with the number of
@@ -34,6 +37,8 @@ def fused_graph(model: PreTrainedModel, *, pairs: bool) -> onnx.ModelProto:
     Args:
         model: of a known family; it is left as it was.
         pairs: whether there is an input `token_type_ids` too.
+        exits: further heads, by the number k of layers before them: hidden states (rows, length, width) and mask to
+            logits. Each adds the outputs `hidden_k` and `logits_k`.
 
     Raises:
         RuntimeError: a layer of the graph has no fused attention.
@@ -43,7 +48,7 @@ def fused_graph(model: PreTrainedModel, *, pairs: bool) -> onnx.ModelProto:
     example = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in names)
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
     model.eval()
-    with _fused(model, family) as wrapper, _quiet():
+    with _fused(model, family, exits) as wrapper, _quiet():
         program: Any = torch.onnx.export(
             wrapper,
             example,
@@ -65,31 +70,51 @@ def fused_graph(model: PreTrainedModel, *, pairs: bool) -> onnx.ModelProto:
 
 
 class _Wrapper(nn.Module):
-    """Takes the model's inputs in turn, returns its head's outputs, and hands the mask to the fused operators."""
+    """Takes the model's inputs in turn, returns its heads' outputs, and hands the mask to the fused operators."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, exits: Mapping[int, nn.Module]) -> None:
         super().__init__()
         self.model = model
-        self.outputs = head_of(type(model)).outputs
+        self.exits = exits
+        self.fields = head_of(type(model)).outputs
         self.mask: Tensor | None = None
+        self.hidden: dict[int, Tensor] = {}
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names, in the order that they are returned in."""
+        return [*self.fields, *(f"{what}_{k}" for k in self.exits for what in ("hidden", "logits"))]
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None) -> Any:
         self.mask = attention_mask.to(torch.int32)
         types = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         found = self.model(input_ids=input_ids, attention_mask=attention_mask, **types)
-        return found[self.outputs[0]] if len(self.outputs) == 1 else tuple(found[name] for name in self.outputs)
+        outputs = [found[name] for name in self.fields]
+        for k, head in self.exits.items():
+            outputs += [self.hidden[k], head(self.hidden[k], attention_mask)]
+        return outputs[0] if len(outputs) == 1 else tuple(outputs)
+
+    def keep(self, k: int) -> Any:
+        """A hook that keeps what a layer gives as the hidden states after `k` layers."""
+
+        def hook(_: nn.Module, __: Any, output: Any) -> None:
+            self.hidden[k] = output[0] if isinstance(output, tuple) else output
+
+        return hook
 
 
 @contextlib.contextmanager
-def _fused(model: PreTrainedModel, family: Family) -> Iterator[_Wrapper]:
+def _fused(model: PreTrainedModel, family: Family, exits: Mapping[int, nn.Module]) -> Iterator[_Wrapper]:
     """A wrapper of `model` whose self-attention modules compute by the fused operator, until the block ends."""
-    wrapper = _Wrapper(model)
+    wrapper = _Wrapper(model, exits)
     changed = []
     names = family.attention
     if names is None:
         known = ", ".join(sorted(name for name, one in FAMILIES.items() if one.attention))
         raise UserError(f"{family.model_type}: graphs are made of {known}; set quantize.models to []")
-    for layer in model.get_submodule(family.layers):
+    layers: Any = model.get_submodule(family.layers)
+    hooks = [layers[k - 1].register_forward_hook(wrapper.keep(k)) for k in exits]
+    for layer in layers:
         module = layer.get_submodule(names.module)
         if isinstance(module, Absent):
             continue
@@ -98,6 +123,8 @@ def _fused(model: PreTrainedModel, family: Family) -> Iterator[_Wrapper]:
     try:
         yield wrapper
     finally:
+        for hook in hooks:
+            hook.remove()
         for module in changed:
             del module.forward
 

@@ -90,13 +90,22 @@ class Budget(Section):
     max_flops: Annotated[float, Field(gt=0, le=1)] | None
 
 
+class Exits(Section):
+    depths: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1, max_length=3)]
+    method: Literal["fp32", "dynamic", "static"]
+    max_drop: Annotated[float, Field(ge=0, le=1)]
+    bound: bool
+    rows: Count
+
+
 class Quantize(Section):
     models: tuple[Literal["dense", "pruned", "student"], ...]
     methods: Annotated[
-        tuple[Literal["fp32", "dynamic", "static", "int8_weights", "int4_weights"], ...], Field(min_length=1)
+        tuple[Literal["fp32", "dynamic", "static", "exits", "int8_weights", "int4_weights"], ...], Field(min_length=1)
     ]
     calibration_rows: Count
     calibration: Literal["minmax", "entropy", "percentile"]
+    exits: Exits
 
 
 class Evaluate(Section):
@@ -144,6 +153,10 @@ class Recipe(Section):
             weighing = [name for name, training in trainings.items() if training.class_weights]
             if weighing:
                 raise ValueError(f"{weighing[0]}.class_weights is true; only classification has one class per row")
+            if "exits" in self.quantize.methods:
+                raise ValueError(
+                    "quantize.methods names exits; only classification has one class per row to be sure of"
+                )
         least = self.prune.vocabulary_min_count
         if "vocabulary" in self.prune.kinds and least > 1 and self.task.type in _WINDOWED:
             raise ValueError(

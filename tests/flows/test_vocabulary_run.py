@@ -41,7 +41,7 @@ BASE = [
     "train={epochs: 5, learning_rate: 2e-3, batch_size: 16, precision: fp32, freeze_embeddings: false}",
     "finetune={epochs: 2, learning_rate: 1e-3, batch_size: 16, precision: fp32, freeze_embeddings: false}",
     "score={rows: 64, batch_size: 16}",
-    "quantize={methods: [fp32, dynamic, static], calibration_rows: 32}",
+    "quantize={methods: [fp32, dynamic, static, exits], calibration_rows: 32}",
     "evaluate={latency_rows: 2, throughput_batches: 1, repeats: 1, bootstrap: 50}",
     "budget={max_drop: 1.0, speedup_b1: 0.001, speedup_b32: null, max_flops: null, max_parameters: 0.9}",
 ]
@@ -122,7 +122,7 @@ def finished(root):
             root / "verdict" / name, root / "times" / name,
         )  # fmt: skip
     (root / "quantized").mkdir()
-    quantize(root / "rounds/r2", prepared, recipe.quantize, 0, root / "quantized")
+    quantize(root / "rounds/r2", prepared, recipe.quantize, recipe.task.metric, 0, root / "quantized")
     entries = {"dense": Entry("train", dense, dense)}
     entries |= {name: Entry("finetune", root / "rounds" / name, root / "rounds" / name) for name in ("r1", "r2")}
     for method in recipe.quantize.methods:

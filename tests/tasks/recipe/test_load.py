@@ -159,6 +159,14 @@ def test_tokens_of_windows_cannot_go() -> None:
     assert "prune.vocabulary_min_count is 2; rows of qa are windows" in "\n".join(mistakes(*settings, *qa))
 
 
+def test_exits_need_classes_and_are_few() -> None:
+    settings = ["quantize.methods=[exits]", "task.type=multilabel", "task.metric=micro_f1"]
+    assert "quantize.methods names exits; only classification" in "\n".join(mistakes(*settings))
+    depths = "quantize.exits.depths=[0.2, 0.4, 0.6, 0.8]"
+    assert "the list must have a length of at most 3" in "\n".join(mistakes(depths))
+    assert "quantize.exits.depths[0]: 1; must be below 1" in "\n".join(mistakes("quantize.exits.depths=[1]"))
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

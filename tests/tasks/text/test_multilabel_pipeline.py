@@ -45,7 +45,7 @@ def trained(tmp_path_factory):
     train_dense(
         root / "model", root / "prepared", recipe.train, "micro_f1", 0, root / "s", root / "dense", root / "teacher"
     )
-    quantize(root / "dense", root / "prepared", recipe.quantize, 0, root / "quantized")
+    quantize(root / "dense", root / "prepared", recipe.quantize, recipe.task.metric, 0, root / "quantized")
     entries = {
         name: Entry("x", root / path, root / "dense") for name, path in (("dense", "dense"), ("q", "quantized/fp32"))
     }

@@ -105,7 +105,7 @@ def trained(request, tmp_path_factory):
     score_units(dense, prepared, recipe.score, recipe.prune.kinds, "f1", 0, root / "scratch3", scores)
     prune(dense, scores, prepared, teacher, 0, recipe.score.criterion, recipe.prune, 0, cut)
     finetune(cut, root / "dense", prepared, teacher, recipe.finetune, "f1", 0, root / "scratch2", root / "r1")
-    quantize(root / "r1", prepared, recipe.quantize, 0, root / "quantized")
+    quantize(root / "r1", prepared, recipe.quantize, recipe.task.metric, 0, root / "quantized")
     return root, recipe
 
 
