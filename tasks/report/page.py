@@ -11,6 +11,7 @@ from tasks.recipe.schema import Recipe
 from tasks.report import words
 from tasks.report.agreement import agreement_picture
 from tasks.report.canvas import COLOURS
+from tasks.report.card import write_cards
 from tasks.report.changed import SHOWN, excerpts
 from tasks.report.curves import curves
 from tasks.report.digest import digest
@@ -23,7 +24,7 @@ from tasks.report.tradeoff import tradeoff
 
 
 def report(recipe: Recipe, root: Path, out: Path) -> None:
-    """Writes report.html, report.json, explanation.json (why) and the pictures as PNG.
+    """Writes report.html, report.json, explanation.json (why), the pictures as PNG, and a card for every model.
 
     Args:
         recipe: Its name, budget and prune settings are shown.
@@ -38,6 +39,7 @@ def report(recipe: Recipe, root: Path, out: Path) -> None:
     write_json(out / "report.json", facts)
     why = explanation(recipe, facts, data, models)
     write_json(out / "explanation.json", why)
+    write_cards(recipe, facts, root, out / "cards")
     first = (why["changed"] or {"examples": []})["examples"][:SHOWN]
     environment = Environment(
         loader=PackageLoader("tasks.report", "."),
