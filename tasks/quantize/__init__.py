@@ -5,15 +5,22 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import torch
 
+from tasks.core.files import write_json
 from tasks.core.progress import progress
 from tasks.modeling.checkpoint import load
+from tasks.modeling.inference import forward, logits, open_model
 from tasks.quantize.dynamic import dynamic
 from tasks.quantize.fp32 import fp32
 from tasks.quantize.graph import fused_graph
-from tasks.quantize.static import static
+from tasks.quantize.mixed import MIXED, mixed
+from tasks.quantize.static import fixed, inputs, ranges, static
+from tasks.quantize.verify import VERIFIED, verify
 from tasks.recipe.schema import Quantize
-from tasks.text.data import Split, read_split
+from tasks.text.data import Batch, Split, read_split
+from tasks.text.registry import read_task
+from tasks.text.task import TaskType
 from tasks.text.vocabulary import copy_tokenizer
 
 METHODS = {"fp32": fp32, "dynamic": dynamic, "static": static}
@@ -21,19 +28,29 @@ CALIBRATION_BATCH = 16
 
 
 def quantize(model: Path, prepared: Path, settings: Quantize, seed: int, out: Path) -> None:
-    """Writes a directory per method: `model.onnx`, `config.json` and the tokenizer.
+    """Writes a directory per method: `model.onnx`, `config.json`, the tokenizer and `verified.json`.
 
     Args:
         model: checkpoint, pruned or not.
-        prepared: out of the prepare stage; its training rows calibrate static ranges.
+        prepared: out of the prepare stage; its training rows calibrate static ranges and show which operators int8
+            harms, its validation rows verify every graph.
     """
-    train = read_split(prepared, "train", model)
-    source = load(model)
+    train, validation = (read_split(prepared, name, model) for name in ("train", "validation"))
+    source, task = load(model), read_task(prepared)
     graph = fused_graph(source, pairs=train.token_type_ids is not None)
     rows = np.random.default_rng(seed).permutation(len(train))[: settings.calibration_rows]
     calibration = train.take(np.sort(rows))
+    seen = np.sort(np.random.default_rng(seed).permutation(len(validation))[: settings.verification_rows])
+    held = validation.take(seen)
+    said = logits(forward(source), held, CALIBRATION_BATCH)
     for number, method in enumerate(settings.methods):
-        write_graph(graph, method, calibration, settings.calibration, out / method)
+        if method == "mixed":
+            _write_mixed(graph, calibration, task, settings, out / method)
+        else:
+            write_graph(graph, method, calibration, settings.calibration, out / method)
+        graphs = logits(open_model(out / method, torch.get_num_threads()), held, CALIBRATION_BATCH)
+        names = seen if held.windows is None else np.arange(len(held.windows.ids))
+        write_json(out / method / VERIFIED, verify(said, graphs, held, task, source.config.to_dict(), names))
         config = json.loads((model / "config.json").read_text())
         config.pop("auto_map", None)
         (out / method / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
@@ -43,6 +60,25 @@ def quantize(model: Path, prepared: Path, settings: Quantize, seed: int, out: Pa
 
 def write_graph(graph: onnx.ModelProto, method: str, rows: Split, calibration: str, directory: Path) -> None:
     """Writes `model.onnx` of one method into `directory`, which is made."""
-    batches = [rows.batch(chosen) for chosen in rows.by_length(CALIBRATION_BATCH)]
     directory.mkdir(parents=True)
-    onnx.save(METHODS[method](graph, batches, calibration), directory / "model.onnx")
+    onnx.save(METHODS[method](graph, _batches(rows), calibration), directory / "model.onnx")
+
+
+def _write_mixed(graph: onnx.ModelProto, rows: Split, task: TaskType, settings: Quantize, directory: Path) -> None:
+    """Writes `model.onnx` and `mixed.json`: what int8 harms, and what stays in float32."""
+    wanted, batches = settings.mixed, _batches(rows)
+    found = ranges(graph, inputs(graph), batches, settings.calibration) if wanted.method == "static" else {}
+
+    def quantizer(kept: set[str]) -> onnx.ModelProto:
+        made = dynamic(graph, batches, settings.calibration, kept)
+        return fixed(made, found) if wanted.method == "static" else made
+
+    probed = rows.take(range(min(wanted.rows, len(rows))))
+    mixture = mixed(graph, quantizer, probed, task, wanted.max_divergence)
+    directory.mkdir(parents=True)
+    onnx.save(mixture.graph, directory / "model.onnx")
+    write_json(directory / MIXED, mixture.record(wanted.max_divergence, len(probed)))
+
+
+def _batches(rows: Split) -> list[Batch]:
+    return [rows.batch(chosen) for chosen in rows.by_length(CALIBRATION_BATCH)]

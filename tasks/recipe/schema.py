@@ -88,11 +88,19 @@ class Budget(Section):
     max_flops: Annotated[float, Field(gt=0, le=1)] | None
 
 
+class Mixed(Section):
+    method: Literal["dynamic", "static"]
+    max_divergence: Positive
+    rows: Count
+
+
 class Quantize(Section):
     models: tuple[Literal["dense", "pruned", "student"], ...]
-    methods: Annotated[tuple[Literal["fp32", "dynamic", "static"], ...], Field(min_length=1)]
+    methods: Annotated[tuple[Literal["fp32", "dynamic", "static", "mixed"], ...], Field(min_length=1)]
     calibration_rows: Count
     calibration: Literal["minmax", "entropy", "percentile"]
+    verification_rows: Count
+    mixed: Mixed
 
 
 class Evaluate(Section):

@@ -69,6 +69,7 @@ def card(
     """
     compared = {row["name"]: row for row in (facts["models"][0], source, model)}
     files = {name: root / one["path"] / name for name, one in zip(WEIGHTS, (model, source), strict=True)}
+    verified = root / model["path"] / "verified.json"
     environment = _environment()
     return environment.get_template("card.md").render(
         header=_header(recipe, facts, model),
@@ -78,6 +79,7 @@ def card(
         rows=list(compared.values()),
         what=_what(recipe, facts, model, source),
         measured=next(entry for entry in facts["lineage"] if entry["out"] == "data/times/test"),
+        verified=read_json(verified) if verified.is_file() else None,
         lineage=entries,
         files={name: file_hash(path) for name, path in files.items() if path.is_file()},
         began=recipe.model.source,
@@ -140,6 +142,7 @@ def _environment() -> Environment:
         "signed": words.signed,
         "scaled": words.scaled,
         "milliseconds": words.milliseconds,
+        "figure": words.figure,
         "title_of": words.title,
         "limit_of": words.limit,
         "reached_of": words.reached,

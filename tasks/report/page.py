@@ -21,6 +21,7 @@ from tasks.report.removed import removed, short, zeros
 from tasks.report.scores import mass_picture, scores
 from tasks.report.sensitivity import sensitivity_picture
 from tasks.report.tradeoff import tradeoff
+from tasks.report.verified import with_texts
 
 
 def report(recipe: Recipe, root: Path, out: Path) -> None:
@@ -64,6 +65,7 @@ def report(recipe: Recipe, root: Path, out: Path) -> None:
         facts=facts,
         why=why,
         shown=list(zip(first, excerpts(prepared, [entry["index"] for entry in first]), strict=True)) if first else [],
+        verified=with_texts(why["verified"], prepared),
         dense=next(model for model in facts["models"] if model["name"] == "dense"),
         best=next((model for model in facts["models"] if model["best"]), None),
         pictures={name: Markup(svg) for name, svg in _pictures(recipe, facts, why, scored, models, out).items()},  # noqa: S704
