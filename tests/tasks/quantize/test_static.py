@@ -70,7 +70,7 @@ def test_entropy(graph, batches):
     width = 2 * largest / 512
     found = {i: naive_divergence(values, i * width, width) for i in range(64, 257)}
     chosen = naive_divergence(values, high, width)
-    assert chosen <= np.quantile(list(found.values()), 0.1)
+    assert chosen <= np.quantile(list(found.values()), 0.2)
     assert chosen < 0.1 * found[256]
     assert high < 0.9 * largest
     assert low == pytest.approx(max(-high, values.min()), abs=2 * width)
