@@ -38,6 +38,8 @@ def answerer(directory: Path, batch_size: int, new_tokens: int | None) -> Answer
     Raises:
         UserError: it is of no known task, lacks a tokenizer, or cannot be opened.
     """
+    if not (directory / "config.json").is_file():
+        raise UserError(f"{directory}: no config.json; give the directory of a model")
     config, tokenizer = read_json(directory / "config.json"), tokenizer_of(directory)
     task = task_of(config)
     if isinstance(task, Generation):

@@ -121,6 +121,8 @@ def test_nothing_to_answer(model: Path, monkeypatch: pytest.MonkeyPatch, tmp_pat
         monkeypatch.setattr("sys.stdin", empty)
         with pytest.raises(UserError, match="no text"):
             predict(str(model), [])
+    with pytest.raises(UserError, match=r"no config\.json"):
+        predict(str(tmp_path), ["a film"])
 
 
 def test_a_reader_that_has_enough() -> None:
