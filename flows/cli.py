@@ -1,6 +1,7 @@
 """The `secateur` command. Nothing heavy is imported before a command asks for it: `--help` is quick."""
 
 import errno
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ app = typer.Typer(
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 TERMINATED = 143
+PIPE = 141
 MACHINE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
@@ -72,11 +74,27 @@ def predict(
     texts: Annotated[
         list[str] | None, typer.Argument(help="Texts, or for questions JSON; none: lines of standard input.")
     ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts that the model sees at once.")] = 32,
+    window: Annotated[
+        int | None, typer.Option(min=1, help="Lines read before the first is answered; they are batched by length.")
+    ] = None,
+    new_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens that a causal model adds.")] = None,
 ) -> None:
-    """Label texts, or answer questions, with one of the models of the last run."""
+    """Label texts, answer questions or go on with texts, by one of the models of the last run."""
     from flows.predict import predict as work
 
-    work(model, texts or [])
+    work(model, texts or [], batch_size, window, new_tokens)
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="dense, r2, student, pruned-dynamic, …")],
+    directory: Annotated[Path, typer.Argument(help="A new one.")],
+) -> None:
+    """Hand a model of the last run over: a directory with its card, which loads without Secateur."""
+    from flows.export import export as work
+
+    work(model, directory)
 
 
 @app.command()
@@ -119,6 +137,9 @@ def ends() -> Iterator[None]:
         _end(str(error), 2)
     except EnvironmentFault as error:
         _end(str(error), 1)
+    except BrokenPipeError:  # whoever read our output wants no more, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(PIPE)
     except OSError as error:
         if error.errno not in MACHINE_ERRNOS:
             raise

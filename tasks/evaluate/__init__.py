@@ -142,6 +142,7 @@ def evaluate_models(
         figures[name] = {
             "stage": entry.stage,
             "path": entry.directory.relative_to(root).as_posix(),
+            "checkpoint": entry.checkpoint.relative_to(root).as_posix(),
             "format": "onnx" if graph.is_file() else "pytorch",
             "quality": reached.value,
             "quality_low": reached.low,

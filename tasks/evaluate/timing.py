@@ -19,17 +19,19 @@ BATCH = 32
 
 
 def measure(
-    models: Mapping[str, Forward], splits: Mapping[str, Split], settings: Evaluate
+    models: Mapping[str, Forward], splits: Mapping[str, Split], settings: Evaluate, window: int = 0
 ) -> dict[str, dict[str, float]]:
     """Times every model on the same rows, as they are, in alternating passes.
 
     Args:
         models: the first is what the others are compared with.
         splits: by model, the rows in the ids of its vocabulary.
+        window: so many first rows are timed in batches of like length too; 0: none.
 
     Returns:
         By model: `latency_ms_b1` (median over texts and passes) and `latency_ms_b1_p95`, `throughput_b32` (rows a
-        second, of the median batch), `speedup_b1` and `speedup_b32` (ratios of medians to the first model's).
+        second, of the median batch), `speedup_b1` and `speedup_b32` (ratios of medians to the first model's); with a
+        window `throughput_window` (rows a second, of the median pass over it).
     """
     first = next(iter(models))
     count = len(splits[first])
@@ -37,11 +39,14 @@ def measure(
     full = [range(start, min(start + BATCH, count)) for start in starts]
     chosen = ([range(i, i + 1) for i in range(min(settings.latency_rows, count))], full)
     batches = {name: [[splits[name].batch(rows) for rows in part] for part in chosen] for name in models}
+    alike = {name: _alike(splits[name], window) for name in models}
     seconds: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in models}
+    windows: dict[str, list[float]] = {name: [] for name in models}
     for number in range(settings.repeats):
         for done, (name, run) in enumerate(models.items()):
             for times, part, warm_up in zip(seconds[name], batches[name], (3, 1), strict=True):
                 times += _timed(run, part, warm_up)
+            windows[name].append(sum(_timed(run, alike[name], min(window, 1))))
             progress("model", number * len(models) + done + 1, settings.repeats * len(models))
     rows = sum(map(len, full)) / len(full)
     base_b1, base_b32 = (float(np.median(times)) for times in seconds[first])
@@ -54,6 +59,8 @@ def measure(
             "speedup_b1": base_b1 / float(np.median(b1)),
             "speedup_b32": base_b32 / float(np.median(b32)),
         }
+        if window:
+            figures[name]["throughput_window"] = min(window, count) / float(np.median(windows[name]))
     return figures
 
 
@@ -110,6 +117,12 @@ def peak_memory(open_it: Callable[[], Forward], batch: Batch) -> tuple[Forward, 
     run = open_it()
     run(batch)
     return run, 1024 * max(0, _kilobytes(status, "VmHWM:") - before)
+
+
+def _alike(split: Split, window: int) -> list[Batch]:
+    """The first `window` rows in batches of like length."""
+    first = split.take(range(min(window, len(split))))
+    return [first.batch(rows) for rows in first.by_length(BATCH)]
 
 
 def _timed(run: Forward, batches: list[Batch], warm_up: int) -> list[float]:

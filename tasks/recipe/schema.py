@@ -90,6 +90,12 @@ class Budget(Section):
     max_flops: Annotated[float, Field(gt=0, le=1)] | None
 
 
+class Mixed(Section):
+    method: Literal["dynamic", "static"]
+    max_divergence: Positive
+    rows: Count
+
+
 class Exits(Section):
     depths: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1, max_length=3)]
     method: Literal["fp32", "dynamic", "static"]
@@ -101,10 +107,13 @@ class Exits(Section):
 class Quantize(Section):
     models: tuple[Literal["dense", "pruned", "student"], ...]
     methods: Annotated[
-        tuple[Literal["fp32", "dynamic", "static", "exits", "int8_weights", "int4_weights"], ...], Field(min_length=1)
+        tuple[Literal["fp32", "dynamic", "static", "mixed", "exits", "int8_weights", "int4_weights"], ...],
+        Field(min_length=1),
     ]
     calibration_rows: Count
     calibration: Literal["minmax", "entropy", "percentile"]
+    verification_rows: Count
+    mixed: Mixed
     exits: Exits
 
 
@@ -175,7 +184,7 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _quantizes_what_it_makes(self) -> "Recipe":
         causal = self.task.type == "generation"
-        allowed = ("fp32", *(WEIGHT_ONLY if causal else ACTIVATIONS_TOO))
+        allowed = ("fp32", *(WEIGHT_ONLY if causal else (*ACTIVATIONS_TOO, "mixed", "exits")))
         wrong = [method for method in self.quantize.methods if method not in allowed]
         if wrong and self.quantize.models:
             raise ValueError(

@@ -87,7 +87,7 @@ def finished(request, tmp_path_factory):
     entries = {name: Entry("x", out[name], out[name]) for name in ("dense", "r1", "student")}
     if request.param == "llama":
         settings = recipe.quantize.model_copy(update={"methods": ("fp32", *WEIGHT_ONLY), "calibration_rows": 8})
-        quantize(out["r1"], prepared, settings, 0, root / "q")
+        quantize(out["r1"], prepared, settings, metric, 0, root / "q")
         entries |= {f"r1-{method}": Entry("x", root / "q" / method, out["r1"]) for method in settings.methods}
     evaluate_models(entries, "r1", prepared, recipe.evaluate, metric, 0, root, out["test"], out["times"])
     return root
