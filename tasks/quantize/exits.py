@@ -57,7 +57,7 @@ def write_exits(
         UserError: the model has a single layer.
     """
     validation = splits["validation"]
-    total = len(model.get_submodule(family_of(model.config.model_type).layers))  # type: ignore[arg-type]
+    total = len(model.get_submodule(family_of(model.config.model_type).layers))
     after = places(settings.depths, total)
     chosen = np.random.default_rng(seed).permutation(len(splits["train"]))[: settings.rows]
     heads = fit_exits(model, after, splits["train"].take(np.sort(chosen)))

@@ -88,7 +88,8 @@ def _states(model: PreTrainedModel, after: Sequence[int], rows: Split) -> tuple[
     layers: Any = model.get_submodule(family_of(model.config.model_type).layers)
     kept: dict[int, Tensor] = {}
     hooks = [layers[k - 1].register_forward_hook(_keep(kept, k)) for k in after]
-    run, states, logits = forward(model), {}, np.empty(0, np.float32)
+    states: dict[int, Tensor] = {}
+    run, logits = forward(model), np.empty(0, np.float32)
     try:
         for chosen in rows.by_length(BATCH):
             batch = rows.batch(chosen)
