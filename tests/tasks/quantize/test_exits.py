@@ -90,21 +90,6 @@ def test_never_to_leave_is_the_plain_graph(bert, split, tmp_path):
     np.testing.assert_array_equal(found, plain.run(None, batch)[0])
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-def test_padding_on_either_side(side, bert, split, tmp_path):
-    batch = split.batch(range(len(split)))
-    if side == "left":
-        batch = {name: array[:, ::-1].copy() for name, array in batch.items()}
-    said = np.stack(open_session(bert.SerializeToString()).run(["logits_1", "logits_2", "logits"], batch))
-    sure = confidence(said[:-1])
-    thresholds = np.median(sure, 1)
-    path = write(bert, tmp_path / "m", thresholds)
-    found, left = open_session(path / "model.onnx").run(["logits", "exit"], batch)
-    np.testing.assert_array_equal(left, leave(sure, thresholds))
-    np.testing.assert_allclose(found, said[left, np.arange(len(left))], atol=1e-4)
-    assert set(left) == {0, 1, 2}
-
-
 def test_pairs_and_layers_that_lost_parts(split, tmp_path):
     model = build("bert")
     model = shrink(model, uneven(model, whole=True))
