@@ -109,6 +109,9 @@ class Sublayer:
     """Modules that are left out together; each takes hidden states and gives what is added to them, or leads to it."""
     output: str
     """The projection whose result is added to the residual; without it the sublayer adds nothing."""
+    total: str | None = None
+    """The module whose input is the residual with that result added, and nothing that depends on it; empty: what the
+    layer gives; None: there is none."""
 
 
 @dataclass(frozen=True)

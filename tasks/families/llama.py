@@ -21,12 +21,14 @@ LLAMA = Family(
         neurons("mlp.gate_proj", "mlp.up_proj", down="mlp.down_proj"),
     ),
     sublayers={
-        "attention": Sublayer(("self_attn",), "self_attn.o_proj"),
-        "ffn": Sublayer(("mlp",), "mlp.down_proj"),
+        "attention": Sublayer(("self_attn",), "self_attn.o_proj", "post_attention_layernorm"),
+        "ffn": Sublayer(("mlp",), "mlp.down_proj", ""),
     },
     norms="rms",
 )
 MISTRAL = replace(LLAMA, model_type="mistral")
 QWEN2 = replace(LLAMA, model_type="qwen2")
 QWEN3 = replace(LLAMA, model_type="qwen3")
-GEMMA, GEMMA2, GEMMA3 = (replace(LLAMA, model_type=name, norms="rms1") for name in ("gemma", "gemma2", "gemma3_text"))
+GEMMA = replace(LLAMA, model_type="gemma", norms="rms1")
+_NORMED = {name: replace(sublayer, total=None) for name, sublayer in LLAMA.sublayers.items()}  # before it is added
+GEMMA2, GEMMA3 = (replace(GEMMA, model_type=name, sublayers=_NORMED) for name in ("gemma2", "gemma3_text"))
