@@ -18,7 +18,7 @@ from tasks.modeling.inference import GRAPH, Forward, device, logits, open_model
 from tasks.recipe.load import resolve
 from tasks.text.blocks import encode as tokens_of
 from tasks.text.classification import Classification
-from tasks.text.data import Split
+from tasks.text.data import Split, pads_left
 from tasks.text.generate import Sampling, continuations
 from tasks.text.generation import Generation
 from tasks.text.multilabel import MultiLabel
@@ -59,7 +59,7 @@ def _labelled(
     run: Forward, tokenizer: Any, task: Classification | MultiLabel, config: dict[str, Any], batch_size: int,
     texts: list[str], first: int,  # noqa: ARG001
 ) -> list[Line]:  # fmt: skip
-    split = encode(tokenizer, texts, config.get("max_position_embeddings", 512))
+    split = encode(tokenizer, texts, config.get("max_position_embeddings", 512), left=pads_left(config))
     return labelled(logits(run, split, batch_size), split, task, texts)
 
 
@@ -98,12 +98,11 @@ def _continued(
     ]
 
 
-def encode(tokenizer: Any, texts: list[str], max_length: int) -> Split:
-    """Texts as a model's tokenizer sees them, cut off at `max_length` tokens."""
+def encode(tokenizer: Any, texts: list[str], max_length: int, *, left: bool) -> Split:
+    """Texts as a model's tokenizer sees them, cut off at `max_length` tokens; `left`: padded before them."""
     encoded = tokenizer(texts, truncation=True, max_length=max_length)["input_ids"]
-    return Split(
-        [np.asarray(ids, np.int64) for ids in encoded], None, np.zeros(len(texts), np.int64), tokenizer.pad_token_id
-    )
+    rows = [np.asarray(ids, np.int64) for ids in encoded]
+    return Split(rows, None, np.zeros(len(texts), np.int64), tokenizer.pad_token_id, pad_left=left)
 
 
 def tokenizer_of(directory: Path) -> Any:

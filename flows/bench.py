@@ -9,7 +9,7 @@ from rich.table import Table
 from flows.predict import WINDOW, locate, names_of, threads_of
 from flows.workspace import find
 from tasks.core.errors import UserError
-from tasks.core.files import tree_bytes
+from tasks.core.files import read_json, tree_bytes
 from tasks.recipe.load import resolve
 
 TOPICS = 256
@@ -34,6 +34,7 @@ def bench(models: list[str]) -> None:
     from flows.answer import encode, tokenizer_of
     from tasks.evaluate.timing import measure, peak_memory
     from tasks.modeling.inference import open_model
+    from tasks.text.data import pads_left
 
     root = find(Path.cwd())
     directories = {name: locate(root, name) for name in models or names_of(root)}
@@ -41,7 +42,10 @@ def bench(models: list[str]) -> None:
         raise UserError("no models yet; name directories, or make some with: secateur run")
     torch.set_num_threads(threads_of(root))
     texts, longest = _texts(root), resolve(None, []).task.max_length
-    splits = {name: encode(tokenizer_of(directory), texts, longest) for name, directory in directories.items()}
+    splits = {}
+    for name, directory in directories.items():
+        left = pads_left(read_json(directory / "config.json"))
+        splits[name] = encode(tokenizer_of(directory), texts, longest, left=left)
     split = next(iter(splits.values()))
     opened, memory = {}, {}
     for name, directory in directories.items():
