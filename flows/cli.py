@@ -49,6 +49,34 @@ def run(
 
 
 @app.command()
+def search(
+    recipe: Annotated[Path | None, typer.Argument(help="A recipe with a search section; none: quickstart.")] = None,
+    trials: Annotated[int, typer.Option(help="How many there are to be, with those done before.")] = 20,
+    workers: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
+    timeout: Annotated[float | None, typer.Option(help="Seconds after which no trial is begun.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the search; none: the recipe's.")] = None,
+    apply: Annotated[str | None, typer.Option(metavar="TRIAL", help="Make this trial, or best, by a run.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting: search.sampler=gp.")
+    ] = None,
+) -> None:
+    """Try recipes of a space, cheaply first; or make the model of a trial again, as a run of its own."""
+    from flows.progress import Progress
+    from flows.workspace import find
+
+    root = find(Path.cwd())
+    if apply is None:
+        from flows.search.run import search as work
+
+        work(root, recipe, settings or (), name, trials, workers, timeout, Progress())
+        return
+    from flows.search.apply import apply as again
+
+    again(root, recipe, settings or (), name, apply, Progress())
+    _show(root)
+
+
+@app.command()
 def stage(name: Annotated[str, typer.Argument(help="As in dvc.yaml: train, prune@r1.")]) -> None:
     """Run the work of one stage; dvc.yaml calls it."""
     from flows.stage import stage as work

@@ -1,0 +1,60 @@
+"""Which trials go on to the next level: asynchronous successive halving over several objectives."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Losses = NDArray[np.float64]
+"""(trials, objectives); small is good."""
+
+
+def goes_on(own: Sequence[float], others: Sequence[Sequence[float]], reduction: float) -> bool:
+    """Whether a trial is among the best of so many that came to its level so far (ASHA; Li et al., 2020).
+
+    Several objectives are ranked as NSGA-II does (Deb et al., 2002): by the fronts that are left when better ones are
+    taken away, within a front the loneliest first.
+
+    Args:
+        own: the trial's losses.
+        others: those of the trials that came to the level before.
+        reduction: one of so many goes on, always at least one.
+    """
+    losses = np.array([*others, own], dtype=np.float64)
+    place = ranking(losses).index(len(losses) - 1)
+    return place < max(1, int(len(losses) / reduction))
+
+
+def ranking(losses: Losses) -> list[int]:
+    """Trials from best to worst; of equal ones the later is better."""
+    rank, distance = fronts(losses), np.zeros(len(losses))
+    for number in range(int(rank.max()) + 1):
+        members = np.flatnonzero(rank == number)
+        distance[members] = crowding(losses[members])
+    return sorted(range(len(losses)), key=lambda at: (rank[at], -distance[at], -at))
+
+
+def fronts(losses: Losses) -> NDArray[np.int64]:
+    """Of each trial the number of its front: 0 for what no other dominates, 1 for what only these do, and so on."""
+    no_worse = (losses[:, None, :] <= losses[None, :, :]).all(axis=2)
+    better = (losses[:, None, :] < losses[None, :, :]).any(axis=2)
+    dominates = no_worse & better
+    rank = np.full(len(losses), -1, dtype=np.int64)
+    number = 0
+    while (rank < 0).any():
+        left = rank < 0
+        free = left & ~(dominates & left[:, None]).any(axis=0)
+        rank[free] = number
+        number += 1
+    return rank
+
+
+def crowding(losses: Losses) -> NDArray[np.float64]:
+    """How far the neighbours of each member of a front are, summed over objectives; infinite at its ends."""
+    found = np.zeros(len(losses))
+    for column in losses.T:
+        order = np.argsort(column, kind="stable")
+        span = float(np.ptp(column)) or 1.0
+        found[order[[0, -1]]] = np.inf
+        found[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / span
+    return found
