@@ -77,6 +77,27 @@ def search(
 
 
 @app.command()
+def solve(
+    recipe: Annotated[Path | None, typer.Argument(help="The recipe that was searched; none: quickstart.")] = None,
+    latency: Annotated[str | None, typer.Option(metavar="N×", help="So many times as fast at batch 1: 2x.")] = None,
+    flops: Annotated[float | None, typer.Option(help="Share of the dense model's FLOPs that may stay.")] = None,
+    parameters: Annotated[float | None, typer.Option(help="The same of its parameters.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the search; none: the recipe's.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As it was searched.")
+    ] = None,
+) -> None:
+    """Make a recipe for another budget from a finished search, without a new training of the search."""
+    from flows.progress import Progress
+    from flows.search.solve import goal
+    from flows.search.solve import solve as work
+    from flows.workspace import find
+
+    cost, wanted = goal(latency, flops, parameters)
+    work(find(Path.cwd()), recipe, settings or (), name, cost, wanted, Progress())
+
+
+@app.command()
 def stage(name: Annotated[str, typer.Argument(help="As in dvc.yaml: train, prune@r1.")]) -> None:
     """Run the work of one stage; dvc.yaml calls it."""
     from flows.stage import stage as work

@@ -12,8 +12,8 @@ Losses = NDArray[np.float64]
 def goes_on(own: Sequence[float], others: Sequence[Sequence[float]], reduction: float) -> bool:
     """Whether a trial is among the best of so many that came to its level so far (ASHA; Li et al., 2020).
 
-    Several objectives are ranked as NSGA-II does (Deb et al., 2002): by the fronts that are left when better ones are
-    taken away, within a front the loneliest first.
+    Several objectives are ranked by the fronts that are left when better ones are taken away (as NSGA-II does; Deb et
+    al., 2002); within a front the balanced come first, not its ends, which are the dense model and ruins.
 
     Args:
         own: the trial's losses.
@@ -26,12 +26,12 @@ def goes_on(own: Sequence[float], others: Sequence[Sequence[float]], reduction: 
 
 
 def ranking(losses: Losses) -> list[int]:
-    """Trials from best to worst; of equal ones the later is better."""
+    """Trials from best to worst; of equal ones the earlier is better, so that no result is paid for twice."""
     rank, distance = fronts(losses), np.zeros(len(losses))
     for number in range(int(rank.max()) + 1):
         members = np.flatnonzero(rank == number)
-        distance[members] = crowding(losses[members])
-    return sorted(range(len(losses)), key=lambda at: (rank[at], -distance[at], -at))
+        distance[members] = from_ideal(losses[members])
+    return sorted(range(len(losses)), key=lambda at: (rank[at], distance[at], at))
 
 
 def fronts(losses: Losses) -> NDArray[np.int64]:
@@ -49,12 +49,7 @@ def fronts(losses: Losses) -> NDArray[np.int64]:
     return rank
 
 
-def crowding(losses: Losses) -> NDArray[np.float64]:
-    """How far the neighbours of each member of a front are, summed over objectives; infinite at its ends."""
-    found = np.zeros(len(losses))
-    for column in losses.T:
-        order = np.argsort(column, kind="stable")
-        span = float(np.ptp(column)) or 1.0
-        found[order[[0, -1]]] = np.inf
-        found[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / span
-    return found
+def from_ideal(losses: Losses) -> NDArray[np.float64]:
+    """How far each member of a front is from the point with the best of every objective, all of them from 0 to 1."""
+    span = np.ptp(losses, axis=0)
+    return np.asarray(np.linalg.norm((losses - losses.min(axis=0)) / np.where(span > 0, span, 1.0), axis=1))

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from flows.progress import Progress
 from flows.search.place import Place
-from flows.search.promote import fronts
+from flows.search.promote import from_ideal, fronts
 from flows.search.storage import DONE
 from flows.search.trial import ENDED, REACHED, VALUES, level_of, losses
 from tasks.core.files import write_json
@@ -55,9 +55,7 @@ def knee(trials: Sequence[FrozenTrial], recipe: Recipe) -> FrozenTrial | None:
     if not trials:
         return None
     values = np.array([losses(figures(trial), recipe) for trial in trials])
-    span = np.ptp(values, axis=0)
-    scaled = (values - values.min(axis=0)) / np.where(span > 0, span, 1.0)
-    return trials[int(np.argmin(np.linalg.norm(scaled, axis=1)))]
+    return trials[int(np.argmin(from_ideal(values)))]
 
 
 def importances(study: Study, recipe: Recipe) -> dict[str, dict[str, float]]:
@@ -66,7 +64,7 @@ def importances(study: Study, recipe: Recipe) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for number, name in enumerate(recipe.search.objectives):
         if len({trial.values[number] for trial in done}) > 1:
-            shares = get_param_importances(study, target=partial(_value, number))
+            shares = get_param_importances(study, target=partial(_loss, recipe, number))
             found[name] = {key: float(share) for key, share in shares.items()}
     return found
 
@@ -116,8 +114,8 @@ def finish(place: Place, recipe: Recipe, study: Study, progress: Progress) -> No
     progress.say(f"{len(done)} trials; report: {(place.report / 'report.html').relative_to(place.root)}")
 
 
-def _value(number: int, trial: FrozenTrial) -> float:
-    return float(trial.values[number])
+def _loss(recipe: Recipe, number: int, trial: FrozenTrial) -> float:
+    return losses(figures(trial), recipe)[number]
 
 
 def _facts(trial: FrozenTrial, recipe: Recipe) -> dict[str, Any]:

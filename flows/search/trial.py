@@ -15,7 +15,7 @@ from flows.search.promote import fronts, goes_on
 from flows.search.space import suggested
 from flows.search.storage import WORKER, first_number
 from tasks.core.errors import UserError
-from tasks.recipe.budget import judge
+from tasks.recipe.budget import Check, judge
 from tasks.recipe.job import Job
 from tasks.recipe.load import changed
 from tasks.recipe.schema import Recipe
@@ -94,17 +94,22 @@ def _levels(trial: Trial, recipe: Recipe, bench: Bench) -> Figures:
         trial.set_user_attr(REACHED, number)
         if number + 1 == len(search.levels):
             break
-        missed = [check for check in judge(budget, figures) if check.name != "max_drop" and not check.met]
-        if missed:
+        if missed := _too_dear(figures, recipe):
             trial.set_user_attr(ENDED, f"cannot meet the budget: {'; '.join(map(str, missed))}")
             break
-        peers = [losses(found, recipe) for found in _at(trial.study, trial.number, number)]
+        others = [found for found in _at(trial.study, trial.number, number) if not _too_dear(found, recipe)]
+        peers = [losses(found, recipe) for found in others]
         if not goes_on(losses(figures, recipe), peers, search.reduction):
             trial.set_user_attr(
                 ENDED, f"not among the best {1 / search.reduction:.0%} of {len(peers) + 1} at its level"
             )
             break
     return figures
+
+
+def _too_dear(figures: Figures, recipe: Recipe) -> list[Check]:
+    """The limits on costs that a model misses; no training changes that."""
+    return [check for check in judge(recipe.budget, figures) if check.name != "max_drop" and not check.met]
 
 
 def _at(study: Study, own: int, number: int) -> list[Figures]:

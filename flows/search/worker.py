@@ -35,17 +35,19 @@ def work(place: Place, recipe: Recipe, number: int, deadline: float, stages: str
         command: What goes on after a failure.
     """
     import optuna
+    from optuna.exceptions import UpdateFinishedTrialError
     from optuna.trial import TrialState
 
     from flows.search.sampler import NoTicket
-    from flows.search.storage import opened
+    from flows.search.storage import WORKER, opened
     from flows.search.trial import trying
 
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     study = opened(place, recipe)
+    own = f"{identity(place.root)}:{os.getpid()}"
     preload = (*PRELOAD, STAGES) if stages == STAGES else ()
     with Workers(place.worker(number), recipe, command, stages, preload) as workers:
-        objective = trying(place, recipe, me(place.root), lambda job: workers.run(job, "gpu", lambda _: None))
+        objective = trying(place, recipe, own, lambda job: workers.run(job, "gpu", lambda _: None))
         while time.time() < deadline:
             if not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
                 return
@@ -53,11 +55,11 @@ def work(place: Place, recipe: Recipe, number: int, deadline: float, stages: str
                 study.optimize(objective, n_trials=1)
             except NoTicket:
                 return
-
-
-def me(root: Path) -> str:
-    """This process, as other processes of the workspace know it."""
-    return f"{identity(root)}:{os.getpid()}"
+            except (ValueError, UpdateFinishedTrialError):
+                mine = [one for one in study.get_trials(deepcopy=False) if one.user_attrs.get(WORKER) == own]
+                if not mine or mine[-1].state != TrialState.FAIL:
+                    raise
+                # It gave no sign of life for too long, and is another worker's now.
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ SETTINGS = (
     "prune.rounds=[{neuron: 0.5}]",
     "budget={max_drop: 0.1, speedup_b1: null, speedup_b32: null, max_flops: 0.8}",
     f"search.space={SPACE}",
-    "search.heartbeat=1",
+    "search.heartbeat=60",
 )
 
 
