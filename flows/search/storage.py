@@ -1,7 +1,6 @@
 """The study: its storage, its tickets (a waiting trial for each that is to be done), and trials whose worker died."""
 
 import json
-import os
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -110,9 +109,11 @@ def directions(objectives: tuple[Objective, ...]) -> list[StudyDirection]:
 
 def _study(place: Place, recipe: Recipe) -> Study:
     search = recipe.search
-    url = os.environ.get("SECATEUR_STORAGE") or search.storage or f"sqlite:///{place.home / 'study.db'}"
+    url = search.storage or f"sqlite:///{place.home / 'study.db'}"
     try:
         shown = make_url(url).render_as_string(hide_password=True)
+        if make_url(url).password:
+            raise UserError(f"search.storage: {shown} holds a password; put it in PGPASSWORD or ~/.pgpass")
         storage = RDBStorage(
             url,
             engine_kwargs={"connect_args": {"timeout": PATIENCE}} if url.startswith("sqlite") else {},

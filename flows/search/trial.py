@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from flows.search.level import Bench, Figures
 from flows.search.place import Place
-from flows.search.promote import fronts, goes_on
+from flows.search.promote import expected, fronts, goes_on
 from flows.search.space import suggested
 from flows.search.storage import WORKER, first_number
 from tasks.core.errors import UserError
@@ -99,7 +99,8 @@ def _levels(trial: Trial, recipe: Recipe, bench: Bench) -> Figures:
             break
         others = [found for found in _at(trial.study, trial.number, number) if not _too_dear(found, recipe)]
         peers = [losses(found, recipe) for found in others]
-        if not goes_on(losses(figures, recipe), peers, search.reduction):
+        excess = _excess([*others, figures], trial.study, number, recipe)
+        if not goes_on(losses(figures, recipe), peers, excess, search.reduction):
             trial.set_user_attr(
                 ENDED, f"not among the best {1 / search.reduction:.0%} of {len(peers) + 1} at its level"
             )
@@ -110,6 +111,16 @@ def _levels(trial: Trial, recipe: Recipe, bench: Bench) -> Figures:
 def _too_dear(figures: Figures, recipe: Recipe) -> list[Check]:
     """The limits on costs that a model misses; no training changes that."""
     return [check for check in judge(recipe.budget, figures) if check.name != "max_drop" and not check.met]
+
+
+def _excess(found: list[Figures], study: Study, number: int, recipe: Recipe) -> list[float]:
+    """What models at a level are expected to lose in the end, more than the budget allows."""
+    if recipe.budget.max_drop is None:
+        return [0.0] * len(found)
+    last = len(recipe.search.levels) - 1
+    ways = [(level_of(t, number), level_of(t, last)) for t in study.get_trials(deepcopy=False, states=LIVE)]
+    recovered = [(float(begin["drop"] or 0), float(end["drop"] or 0)) for begin, end in ways if begin and end]
+    return [expected(float(one["drop"] or 0), recovered) - recipe.budget.max_drop for one in found]
 
 
 def _at(study: Study, own: int, number: int) -> list[Figures]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flows.search.promote import from_ideal, fronts, goes_on, ranking
+from flows.search.promote import expected, from_ideal, fronts, goes_on, ranking
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -21,13 +21,21 @@ def test_fronts_are_those_of_a_naive_peeling(seed: int) -> None:
 def test_the_balanced_come_first() -> None:
     front = np.array([[0.0, 1.0], [0.2, 0.3], [1.0, 0.0]])
     assert from_ideal(front) == pytest.approx([1.0, np.hypot(0.2, 0.3), 1.0])
-    assert ranking(np.array([*front, [0.3, 0.3]])) == [1, 0, 2, 3]
+    losses = np.array([*front, [0.3, 0.3]])
+    assert ranking(losses, [0, 0, 0, 0]) == [1, 0, 2, 3]
+    assert ranking(losses, [0.2, 0.1, -0.1, 0]) == [2, 3, 1, 0]
+
+
+def test_training_is_expected_to_give_back_what_it_gave_back_before() -> None:
+    assert expected(0.1, []) == 0.1
+    assert expected(0.1, [(0.2, 0.1), (0.4, 0.1), (0.1, 0.3)]) == pytest.approx(0.05)
+    assert expected(-0.01, [(0.2, 0.1)]) == -0.01
 
 
 def test_one_of_so_many_goes_on() -> None:
     rng = np.random.default_rng(0)
     values = rng.random((90, 1)).tolist()
-    went = [goes_on(own, values[:at], 3) for at, own in enumerate(values)]
+    went = [goes_on(own, values[:at], [0] * (at + 1), 3) for at, own in enumerate(values)]
     naive = [sorted(values[: at + 1]).index(own) < max(1, (at + 1) // 3) for at, own in enumerate(values)]
     assert went == naive
     assert went[0]
