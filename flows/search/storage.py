@@ -79,9 +79,16 @@ def issue(study: Study, trials: int) -> None:
 
 
 def requeue(study: Study, dead: str, retries: int) -> None:
-    """Gives the trials that a dead worker had to another one, as a stale heartbeat does, but at once."""
+    """Gives the trials that a dead worker had to another one, as a stale heartbeat does, but at once.
+
+    Args:
+        study: Whose trials.
+        dead: The worker, as its trials name it: `workspace:process`; `workspace:` for all of a workspace.
+        retries: How often a trial is taken up again.
+    """
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if trial.user_attrs.get(WORKER, "").startswith(dead):
+        worker = trial.user_attrs.get(WORKER, "")
+        if worker == dead or (dead.endswith(":") and worker.startswith(dead)):
             study.tell(trial.number, state=TrialState.FAIL)
             RetryHeartbeatStaleTrialCallback(max_retry=retries)(study, trial)
 
