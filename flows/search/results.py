@@ -1,5 +1,6 @@
 """What came out of a search: the best trial, the front, its knee, which settings matter; as report.json and a page."""
 
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -64,7 +65,9 @@ def importances(study: Study, recipe: Recipe) -> dict[str, dict[str, float]]:
     found: dict[str, dict[str, float]] = {}
     for number, name in enumerate(recipe.search.objectives):
         if len({trial.values[number] for trial in done}) > 1:
-            shares = get_param_importances(study, target=partial(_loss, recipe, number))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # it says that low targets are good; losses are
+                shares = get_param_importances(study, target=partial(_loss, recipe, number))
             found[name] = {key: float(share) for key, share in shares.items()}
     return found
 
