@@ -51,6 +51,55 @@ def run(
 
 
 @app.command()
+def search(
+    recipe: Annotated[Path | None, typer.Argument(help="A recipe with a search section; none: quickstart.")] = None,
+    trials: Annotated[int, typer.Option(help="How many there are to be, with those done before.")] = 20,
+    workers: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
+    timeout: Annotated[float | None, typer.Option(help="Seconds after which no trial is begun.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the search; none: the recipe's.")] = None,
+    apply: Annotated[str | None, typer.Option(metavar="TRIAL", help="Make this trial, or best, by a run.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting: search.sampler=gp.")
+    ] = None,
+) -> None:
+    """Try recipes of a space, cheaply first; or make the model of a trial again, as a run of its own."""
+    from flows.progress import Progress
+    from flows.workspace import find
+
+    root = find(Path.cwd())
+    if apply is None:
+        from flows.search.run import search as work
+
+        work(root, recipe, settings or (), name, trials, workers, timeout, Progress())
+        return
+    from flows.search.apply import apply as again
+
+    again(root, recipe, settings or (), name, apply, Progress())
+    _show(root)
+
+
+@app.command()
+def solve(
+    recipe: Annotated[Path | None, typer.Argument(help="The recipe that was searched; none: quickstart.")] = None,
+    latency: Annotated[str | None, typer.Option(metavar="N×", help="So many times as fast at batch 1: 2x.")] = None,
+    flops: Annotated[float | None, typer.Option(help="Share of the dense model's FLOPs that may stay.")] = None,
+    parameters: Annotated[float | None, typer.Option(help="The same of its parameters.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the search; none: the recipe's.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As it was searched.")
+    ] = None,
+) -> None:
+    """Make a recipe for another budget from a finished search, without a new training of the search."""
+    from flows.progress import Progress
+    from flows.search.solve import goal
+    from flows.search.solve import solve as work
+    from flows.workspace import find
+
+    cost, wanted = goal(latency, flops, parameters)
+    work(find(Path.cwd()), recipe, settings or (), name, cost, wanted, Progress())
+
+
+@app.command()
 def stage(name: Annotated[str, typer.Argument(help="As in dvc.yaml: train, prune@r1.")]) -> None:
     """Run the work of one stage; dvc.yaml calls it."""
     from flows.stage import stage as work

@@ -42,8 +42,8 @@ class Tracker:
         uri = address(dag.root)
         self.client = MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)
         self.state = dag.state()
-        with _words(uri):
-            self.experiment = self._experiment(uri)
+        with words(uri):
+            self.experiment = experiment_of(self.client, dag.root, dag.recipe.name, uri)
             self._records = {run.data.tags["key"]: run.info.run_id for run in self._runs("status = 'FINISHED'")}
         self.registry = Registry(self.client, uri, self.experiment, dag.recipe.name)
         self._parent: str | None = None
@@ -60,7 +60,7 @@ class Tracker:
             started: Unix time when it began to run; None if it did not run now.
         """
         hashes = self.dag.hashes(stage.name)
-        with _words("MLflow"):
+        with words("MLflow"):
             run = self._records.get(self._key(stage)) or self._write(stage, hashes, started or time.time())
             if self._parent:
                 self._tag(self._parent, {f"stage.{stage.name.replace('@', '.')}": run})
@@ -71,7 +71,7 @@ class Tracker:
 
     def open(self) -> None:
         """The run of this state of the pipeline goes on, or begins."""
-        with _words("MLflow"):
+        with words("MLflow"):
             found = self._search(f"tags.pipeline = '{self.state}' and tags.workspace = '{self.workspace}'")
             if found:
                 self._parent = found[0].info.run_id
@@ -90,7 +90,7 @@ class Tracker:
     def close(self, status: str) -> None:
         """Ends the pipeline's run: FINISHED, FAILED or KILLED."""
         if self._parent:
-            with _words("MLflow"):
+            with words("MLflow"):
                 if status == "FINISHED":
                     self._results(self._parent)
                 self.client.set_terminated(self._parent, status)
@@ -98,7 +98,7 @@ class Tracker:
 
     def reap(self) -> None:
         """Ends what a kill left running here: a half-written record goes, a pipeline's run is killed."""
-        with _words("MLflow"):
+        with words("MLflow"):
             for run in self._search(f"tags.workspace = '{self.workspace}' and status = 'RUNNING'"):
                 if "key" in run.data.tags:
                     self.client.delete_run(run.info.run_id)
@@ -186,16 +186,16 @@ class Tracker:
             if not token:
                 return found
 
-    def _experiment(self, uri: str) -> str:
-        """The experiment named like the recipe."""
-        name = self.dag.recipe.name
-        found = self.client.get_experiment_by_name(name)
-        if found and found.lifecycle_stage == "deleted":
-            self.client.restore_experiment(found.experiment_id)
-        if found:
-            return str(found.experiment_id)
-        location = private(self.dag.root, "mlartifacts", name).as_uri() if uri.startswith("sqlite:") else None
-        return str(self.client.create_experiment(name, artifact_location=location))
+
+def experiment_of(client: MlflowClient, root: Path, name: str, uri: str) -> str:
+    """The id of the experiment named like the recipe; in a local database its artifacts are in the workspace `root`."""
+    found = client.get_experiment_by_name(name)
+    if found and found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    if found:
+        return str(found.experiment_id)
+    location = private(root, "mlartifacts", name).as_uri() if uri.startswith("sqlite:") else None
+    return str(client.create_experiment(name, artifact_location=location))
 
 
 def _inputs(stage: Stage, hashes: dict[str, str]) -> list[str]:
@@ -215,7 +215,8 @@ def _digest(value: Any) -> str:
 
 
 @contextmanager
-def _words(uri: str) -> Iterator[None]:
+def words(uri: str) -> Iterator[None]:
+    """Says what MLflow has to say as a fault of the environment."""
     try:
         yield
     except MlflowException as error:

@@ -62,7 +62,7 @@ def evaluate_round(
     if (budget.speedup_b1 or budget.speedup_b32) and all(check.met for check in checks):
         timed = name if task.causal else f"{name}-dynamic"
         with tempfile.TemporaryDirectory() as directory:
-            run = forward(candidate) if task.causal else _delivered(candidate, own, Path(directory) / name)
+            run = forward(candidate) if task.causal else delivered(candidate, own, Path(directory) / name)
             measured = measure({"dense": forward(reference), timed: run}, {"dense": split, timed: own}, settings)
         checks = judge(budget, {**figures, **measured[timed]})
     write_json(times / "times.json", {"threads": torch.get_num_threads(), "models": measured})
@@ -73,7 +73,8 @@ def evaluate_round(
     )
 
 
-def _delivered(model: PreTrainedModel, split: Split, graph: Path) -> Forward:
+def delivered(model: PreTrainedModel, split: Split, graph: Path) -> Forward:
+    """A classifier as it would be delivered, in ONNX Runtime with dynamic int8; its graph is written to `graph`."""
     fused = fused_graph(model, pairs=split.token_type_ids is not None)
     write_graph(fused, "dynamic", split.take([0]), "", graph)
     return open_model(graph, torch.get_num_threads())

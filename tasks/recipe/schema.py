@@ -11,6 +11,7 @@ from pydantic import (
 from pydantic_core import PydanticKnownError
 
 from tasks.recipe.pruning import Prune, Score
+from tasks.recipe.search import SECTIONS, Search
 from tasks.recipe.section import Count, Positive, Section, Share
 from tasks.recipe.trainings import Dense, Distill, Finetune
 
@@ -147,6 +148,26 @@ class Recipe(Section):
     distill: Distill
     quantize: Quantize
     evaluate: Evaluate
+    search: Search
+
+    @model_validator(mode="after")
+    def _searches_what_there_is(self) -> "Recipe":
+        given = self.model_dump(mode="json")
+        for key in self.search.space or {}:
+            section, _, rest = key.partition(".")
+            if section not in SECTIONS or not rest:
+                raise ValueError(
+                    f"search.space: {key}; a trial is a pruned model, made by settings of {', '.join(SECTIONS)}, "
+                    "such as score.criterion"
+                )
+            at = given
+            for part in key.split("."):
+                there = list(map(str, range(len(at)))) if isinstance(at, list) else list(at) if at else []
+                if part not in there:
+                    raise ValueError(f"search.space: {key}: there is no {part}, but {', '.join(there) or 'nothing'}")
+                at = at[int(part)] if isinstance(at, list) else at[part]
+                at = at if isinstance(at, dict | list) else {}
+        return self
 
     @model_validator(mode="after")
     def _student_exists(self) -> "Recipe":
