@@ -1,9 +1,7 @@
 """Registered models: which results of a pipeline are models, and each of them in MLflow's registry once."""
 
 import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from mlflow.entities import LoggedModelStatus
 from mlflow.exceptions import MlflowException
 
 from flows.dag import Dag, Stage
+from flows.database import asking
 from tasks.core.files import read_json
 
 GOOD = ("continue", "met")
@@ -79,7 +78,7 @@ class Registry:
         version = self._version(name, facts["out_md5"])
         if version is None:
             model = self._uploaded(name, directory, run, facts)
-            with _asking(self._uri):
+            with asking(self._uri):
                 made = self._client.create_model_version(name, source=f"models:/{model}", run_id=run, tags=facts)
             version = str(made.version)
         aliases = self._client.get_registered_model(name).aliases
@@ -113,17 +112,3 @@ class Registry:
     def _search(self, name: str, md5: str) -> list[Any]:
         query = f"name = '{name}' AND tags.out_md5 = '{md5}'"
         return list(self._client.search_logged_models([self._experiment], query))
-
-
-@contextmanager
-def _asking(uri: str) -> Iterator[None]:
-    """MLflow looks a `models:/` source up where the environment says, whatever its client was told."""
-    before = os.environ.get("MLFLOW_TRACKING_URI")
-    os.environ["MLFLOW_TRACKING_URI"] = uri
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["MLFLOW_TRACKING_URI"]
-        else:
-            os.environ["MLFLOW_TRACKING_URI"] = before

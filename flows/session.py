@@ -2,7 +2,7 @@
 
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -62,8 +62,8 @@ class Session:
             return None
         return next((stage.name for stage in self.dag.stages if not self.settled(stage.name)), None)
 
-    def finish(self, name: str, way: Way | None) -> Way:
-        """Runs a stage that is not up to date in any way, and sees to its record."""
+    def finish(self, name: str, way: Way | None, by: Mapping[str, str] | None = None) -> Way:
+        """Runs a stage that is not up to date in any way, and sees to its record; `by` are tags that say what ran it."""
         stage = self.dag.stage(name)
         started = None
         if not way:
@@ -74,7 +74,7 @@ class Session:
                 self.dag.commit(name)
             self.forced.discard(name)
             repair.keep_lock(self.dag.root)
-        self.tracker.record(stage, started)
+        self.tracker.record(stage, started, by)
         return way or "run"
 
     def record(self) -> None:
