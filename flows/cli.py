@@ -148,6 +148,35 @@ def reproduce(model: Annotated[str, typer.Argument(help=MODEL)]) -> None:
     raise typer.Exit(work(root, model))
 
 
+@app.command()
+def promote(
+    model: Annotated[str | None, typer.Argument(help="A model of the last run; none: the best.")] = None,
+) -> None:
+    """Make a model the champion if it passes the gate: exit status 1 if it is refused."""
+    root = _workspace()
+    from flows.promotion.show import promote as work
+
+    raise typer.Exit(work(root, model))
+
+
+@app.command()
+def rollback(because: Annotated[str, typer.Option(help="Why; it is kept in the record.")] = "on command") -> None:
+    """Make the previous champion the champion again."""
+    root = _workspace()
+    from flows.promotion.show import rollback as work
+
+    raise typer.Exit(work(root, because))
+
+
+@app.command()
+def history(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+    """Show every promotion, refusal and rollback, with what it rested on."""
+    root = _workspace()
+    from flows.promotion.show import history as work
+
+    work(root, as_json)
+
+
 def main() -> None:
     """The entry point: every way to end has its exit status, and the known ones have one message."""
     with ends():

@@ -29,7 +29,11 @@ def sources(it: Found, entries: list[Entry]) -> Iterator[Finding]:
         if path not in {name for entry in entries for name in entry.code}:
             here = it.state.hashes.md5(path)
             if here != md5:
-                yield f"raw {Path(path).name}", "files", f"md5 is {here or 'that of nothing: it is gone'}, noted was {md5}"
+                yield (
+                    f"raw {Path(path).name}",
+                    "files",
+                    f"md5 is {here or 'that of nothing: it is gone'}, noted was {md5}",
+                )
     for raw in raws(it.state, entries):
         if "://" in raw.source and raw.name == "data" and raw.sha256:
             try:
@@ -49,7 +53,7 @@ def stage(it: Found, entry: Entry) -> Iterator[Finding]:
     for what in _mlflow(it, entry, run):
         yield entry.name, "MLflow", what
     commit = run.data.tags.get("mlflow.source.git.commit") if run else None
-    for what in elsewhere(it.state, entry, provenance(it.state, next(iter(entry.outs))).get("code", {}), commit):
+    for what in elsewhere(it.state, provenance(it.state, next(iter(entry.outs))).get("code", {}), commit):
         yield entry.name, "git", what
 
 
@@ -101,11 +105,16 @@ def _provenance(it: Found, entry: Entry) -> Iterator[tuple[str, str]]:
         if not noted:
             yield "provenance", f"{out}/provenance.json is not there or cannot be read"
             continue
-        wanted: dict[str, Any] = {"stage": entry.name, "out": out, "params": entry.params}
-        wanted["seed"] = entry.params.get("seed", noted.get("seed"))
-        for name, value in wanted.items():
+        for name, value in {"stage": entry.name, "out": out}.items():
             if noted.get(name) != value:
-                yield "provenance", f"{name} of {out} is {noted.get(name)}, dvc.lock has {value}"
+                yield "provenance", f"{name} of {out} is {noted.get(name)}, it is {value}"
+        for name in sorted({*noted.get("params", {}), *entry.params}):
+            here, locked = noted.get("params", {}).get(name), entry.params.get(name)
+            if here != locked:
+                wrong = "dvc.lock" if here == _value(it, name) else "provenance"  # two of three are right
+                yield wrong, f"{name} of {out} is {here} in provenance, {locked} in dvc.lock"
+        if noted.get("seed") != entry.params.get("seed", noted.get("seed")):
+            yield "provenance", f"seed of {out} is {noted.get('seed')}, dvc.lock has {entry.params['seed']}"
         inputs = {Path(path).name if Path(path).is_absolute() else path: path for path in entry.inputs}
         if inputs.keys() != noted.get("inputs", {}).keys() or set(entry.code) != noted.get("code", {}).keys():
             yield "provenance", f"{out} names other inputs or code than dvc.lock"
@@ -119,11 +128,17 @@ def _provenance(it: Found, entry: Entry) -> Iterator[tuple[str, str]]:
 def params(it: Found, entry: Entry) -> Iterator[tuple[str, str]]:
     """params/pipeline.yaml against what the stage ran with, by dvc.lock."""
     for name, value in entry.params.items():
-        here: Any = it.state.pipeline
-        for part in name.split("."):
-            here = here.get(part) if isinstance(here, dict) else None
-        if here != value:
+        here = _value(it, name)
+        if here != value and provenance(it.state, next(iter(entry.outs))).get("params", {}).get(name) != here:
             yield "params", f"params/pipeline.yaml has {name}: {here}; it was made with {value}"
+
+
+def _value(it: Found, name: str) -> Any:
+    """A param in params/pipeline.yaml."""
+    here: Any = it.state.pipeline
+    for part in name.split("."):
+        here = here.get(part) if isinstance(here, dict) else None
+    return here
 
 
 def _mlflow(it: Found, entry: Entry, run: Any) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The chain of a model as an in-toto Statement with a SLSA provenance predicate, in a signed envelope if there is a key.
+"""The chain of a model as an in-toto Statement with a SLSA provenance predicate, in a signed envelope where a key is.
 
 Statement: https://in-toto.io/Statement/v1; predicate: https://slsa.dev/provenance/v1; envelope: DSSE 1.0.2.
 """
@@ -115,8 +115,8 @@ def _dependencies(seen: Chain) -> list[dict[str, Any]]:
         digest = {TREE: raw.sha256, "dvc_md5": raw.md5}
         known = {name: value for name, value in digest.items() if value}
         found.append({"name": f"raw {raw.name}", "uri": raw.source, **({"digest": known} if known else {})})
-    for commit in dict.fromkeys(node.commit for node in seen.nodes if node.commit):
-        found.append({"name": "code", "uri": f"git+commit:{commit}", "digest": {"gitCommit": commit}})
+    commits = dict.fromkeys(node.commit for node in seen.nodes if node.commit)
+    found += [{"name": "code", "uri": f"git+commit:{commit}", "digest": {"gitCommit": commit}} for commit in commits]
     code = {path: sha256 for node in seen.nodes for path, sha256 in node.code.items()}
     found += [{"name": path, "digest": {TREE: sha256}} for path, sha256 in sorted(code.items())]
     packages = {name: number for node in seen.nodes for name, number in node.packages.items()}
@@ -126,12 +126,17 @@ def _dependencies(seen: Chain) -> list[dict[str, Any]]:
 
 def _products(node: Node) -> list[dict[str, Any]]:
     return [
-        {"name": out, "digest": {TREE: hashes["sha256"], "dvc_md5": hashes["md5"]}, "annotations": {"stage": node.stage}}
+        {
+            "name": out,
+            "digest": {TREE: hashes["sha256"], "dvc_md5": hashes["md5"]},
+            "annotations": {"stage": node.stage},
+        }
         for out, hashes in node.outs.items()
     ]
 
 
 def _time(stamp: int | None) -> str | None:
     """RFC 3339, in UTC."""
-    return stamp and datetime.datetime.fromtimestamp(stamp / 1000, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
+    if not stamp:
+        return None
+    return datetime.datetime.fromtimestamp(stamp / 1000, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -114,7 +114,7 @@ def raws(state: State, entries: list[Entry]) -> list[Raw]:
         if name == "model":
             readers = [entry for entry in entries if entry.name in ("prepare", "train")]
         if readers:
-            params = next((entry.params[name] for entry in readers if name in entry.params), {})
+            params: dict[str, Any] = next((entry.params[name] for entry in readers if name in entry.params), {})
             source = str(params.get("source"))
             facts = _data(state.root) if name == "data" else {}
             path = Path(source).as_posix()

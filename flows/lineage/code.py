@@ -6,16 +6,15 @@ from functools import cache
 from pathlib import Path
 
 from flows import git
-from flows.lineage.state import Entry, State
+from flows.lineage.state import State
 from tasks.core.files import tree_hash
 
 
-def elsewhere(state: State, entry: Entry, noted: Mapping[str, str], commit: str | None) -> Iterator[str]:
+def elsewhere(state: State, noted: Mapping[str, str], commit: str | None) -> Iterator[str]:
     """What is wrong.
 
     Args:
         state: The state the stage is of.
-        entry: The stage.
         noted: sha256 of its code in provenance, by path.
         commit: The commit that MLflow noted when the stage was recorded.
     """

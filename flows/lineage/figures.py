@@ -41,7 +41,7 @@ def _data(value: Any) -> Figures:
 
 
 def _training(value: Any) -> Figures:
-    last = next(iter(value.get("validation", [])[-1:]), {})
+    last: Figures = next(iter(value.get("validation", [])[-1:]), {})
     return {"best_epoch": value.get("best_epoch"), **{f"validation_{k}": v for k, v in last.items() if k != "epoch"}}
 
 

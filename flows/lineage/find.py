@@ -103,7 +103,9 @@ def _with_file(state: State, sha256: str) -> str:
     for file in sorted(files, key=lambda file: file.name not in WEIGHTS):
         if file_hash(file) == sha256:
             return file.parent.relative_to(state.root).as_posix()
-    raise UserError(f"no file of a model of this workspace has the sha256 {sha256}; give a model's directory or its name")
+    raise UserError(
+        f"no file of a model of this workspace has the sha256 {sha256}; give a model's directory or its name"
+    )
 
 
 def _directory(state: State, model: str) -> str:

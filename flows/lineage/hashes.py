@@ -40,7 +40,9 @@ class Hashes:
     def files(self, path: str) -> dict[str, str]:
         """sha256 of every file of a directory by its path there."""
         root = self.root / path
-        return {file.relative_to(root).as_posix(): file_hash(file) for file in sorted(root.rglob("*")) if file.is_file()}
+        return {
+            file.relative_to(root).as_posix(): file_hash(file) for file in sorted(root.rglob("*")) if file.is_file()
+        }
 
     def changed(self, path: str, noted: dict[str, str]) -> str | None:
         """The first file of a directory that is not as `noted`: md5 by path there."""

@@ -104,4 +104,3 @@ def outs(run: Any) -> dict[str, str]:
 
 def _outs(run: Any, entry: Entry) -> set[tuple[str, str]]:
     return {(out, md5) for out, md5 in outs(run).items() if out in entry.outs}
-

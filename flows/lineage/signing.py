@@ -31,7 +31,7 @@ def signed(payload: bytes, key: Path) -> dict[str, Any]:
         UserError: There is no such key.
     """
     try:
-        signer = CryptoSigner(load_pem_private_key(key.read_bytes(), None))  # type: ignore[arg-type]
+        signer = CryptoSigner(load_pem_private_key(key.read_bytes(), None))
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise UserError(f"{key} is no private key in PEM without a password ({error}); make one: {MAKE}") from None
     envelope = Envelope(payload, TYPE, {})
@@ -68,6 +68,6 @@ def opened(attestation: dict[str, Any], key: Path | None) -> dict[str, Any]:
 
 def _public(key: Path) -> SSlibKey:
     try:
-        return SSlibKey.from_crypto(load_pem_public_key(key.read_bytes()))  # type: ignore[arg-type]
+        return SSlibKey.from_crypto(load_pem_public_key(key.read_bytes()))
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise UserError(f"{key} is no public key in PEM ({error}); make a pair: {MAKE}") from None

@@ -155,16 +155,15 @@ def _link(cache: Path, md5: str, path: Path) -> None:
 def _entries(text: str) -> dict[str, Entry]:
     try:
         stages = parse_yaml(text, LOCK)["stages"]
-        return {
-            name: Entry(
-                name,
-                *({found["path"]: found["md5"] for found in entry.get(kind, ())} for kind in ("deps", "outs")),
-                {key: value for values in entry.get("params", {}).values() for key, value in values.items()},
-            )
-            for name, entry in stages.items()
-        }
+        return {name: _entry(name, found) for name, found in stages.items()}
     except (DvcException, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{LOCK} cannot be read ({error}); take it from git, or run again with: secateur run") from None
+
+
+def _entry(name: str, found: dict[str, Any]) -> Entry:
+    deps, outs = ({one["path"]: one["md5"] for one in found.get(kind, ())} for kind in ("deps", "outs"))
+    params = {key: value for values in found.get("params", {}).values() for key, value in values.items()}
+    return Entry(name, deps, outs, params)
 
 
 def _params(root: Path) -> dict[str, Any]:
