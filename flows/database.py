@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.workspace import private
+from tasks.core.errors import EnvironmentFault
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -63,3 +64,14 @@ def asking(uri: str) -> Iterator[None]:
             del os.environ["MLFLOW_TRACKING_URI"]
         else:
             os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+@contextmanager
+def words(uri: str) -> Iterator[None]:
+    """Says what MLflow has to say in one sentence."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise EnvironmentFault(f"MLflow ({uri}) failed: {error.message}; results in DVC are complete") from error

@@ -1,23 +1,20 @@
 """MLflow: a run per state of the pipeline, a record below it per stage and result; logging twice changes nothing."""
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
 
 from flows import measurements
 from flows.dag import Dag, Stage
-from flows.database import address, connect
+from flows.database import address, connect, words
 from flows.facts import facts, is_code, key
 from flows.registry import Registry, publications
 from flows.workspace import identity, private
-from tasks.core.errors import EnvironmentFault
 
 BATCH = 100  # params or tags of one request; metrics may be ten times as many
 PARENT = "mlflow.parentRunId"
@@ -38,7 +35,7 @@ class Tracker:
         uri = address(dag.root)
         self.client = connect(dag.root)
         self.state = dag.state()
-        with _words(uri):
+        with words(uri):
             self.experiment = self._experiment(uri)
             self._records = {run.data.tags["key"]: run.info.run_id for run in self._runs("status = 'FINISHED'")}
         self.registry = Registry(self.client, uri, self.experiment, dag.recipe.name)
@@ -57,7 +54,7 @@ class Tracker:
             by: Tags that say what ran it.
         """
         hashes = self.dag.hashes(stage.name)
-        with _words("MLflow"):
+        with words("MLflow"):
             run = self._records.get(self._key(stage)) or self._write(stage, hashes, started or time.time(), by or {})
             if self._parent:
                 self._tag(self._parent, {f"stage.{stage.name.replace('@', '.')}": run})
@@ -68,7 +65,7 @@ class Tracker:
 
     def open(self) -> None:
         """The run of this state of the pipeline goes on, or begins."""
-        with _words("MLflow"):
+        with words("MLflow"):
             found = self._search(f"tags.pipeline = '{self.state}' and tags.workspace = '{self.workspace}'")
             if found:
                 self._parent = found[0].info.run_id
@@ -87,7 +84,7 @@ class Tracker:
     def close(self, status: str) -> None:
         """Ends the pipeline's run: FINISHED, FAILED or KILLED."""
         if self._parent:
-            with _words("MLflow"):
+            with words("MLflow"):
                 if status == "FINISHED":
                     self._results(self._parent)
                 self.client.set_terminated(self._parent, status)
@@ -95,7 +92,7 @@ class Tracker:
 
     def reap(self) -> None:
         """Ends what a kill left running here: a half-written record goes, a pipeline's run is killed."""
-        with _words("MLflow"):
+        with words("MLflow"):
             for run in self._search(f"tags.workspace = '{self.workspace}' and status = 'RUNNING'"):
                 if "key" in run.data.tags:
                     self.client.delete_run(run.info.run_id)
@@ -197,11 +194,3 @@ def _data(path: str, digest: str) -> DatasetInput:
     name = Path(path).name if Path(path).is_absolute() else path
     data = MetaDataset(CodeDatasetSource({"dvc": name}), name=name, digest=digest[:36])
     return DatasetInput(data._to_mlflow_entity(), [InputTag("mlflow.data.context", name)])
-
-
-@contextmanager
-def _words(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except MlflowException as error:
-        raise EnvironmentFault(f"MLflow ({uri}) failed: {error.message}; results in DVC are complete") from error

@@ -108,13 +108,7 @@ def _provenance(it: Found, entry: Entry) -> Iterator[tuple[str, str]]:
         for name, value in {"stage": entry.name, "out": out}.items():
             if noted.get(name) != value:
                 yield "provenance", f"{name} of {out} is {noted.get(name)}, it is {value}"
-        for name in sorted({*noted.get("params", {}), *entry.params}):
-            here, locked = noted.get("params", {}).get(name), entry.params.get(name)
-            if here != locked:
-                wrong = "dvc.lock" if here == _value(it, name) else "provenance"  # two of three are right
-                yield wrong, f"{name} of {out} is {here} in provenance, {locked} in dvc.lock"
-        if noted.get("seed") != entry.params.get("seed", noted.get("seed")):
-            yield "provenance", f"seed of {out} is {noted.get('seed')}, dvc.lock has {entry.params['seed']}"
+        yield from _noted_params(it, entry, out, noted)
         inputs = {Path(path).name if Path(path).is_absolute() else path: path for path in entry.inputs}
         if inputs.keys() != noted.get("inputs", {}).keys() or set(entry.code) != noted.get("code", {}).keys():
             yield "provenance", f"{out} names other inputs or code than dvc.lock"
@@ -123,6 +117,16 @@ def _provenance(it: Found, entry: Entry) -> Iterator[tuple[str, str]]:
             here = it.state.hashes.sha256(path)
             if noted["inputs"][name] != here:
                 yield "provenance", f"{out} was made from {name} with sha256 {noted['inputs'][name]}, now it is {here}"
+
+
+def _noted_params(it: Found, entry: Entry, out: str, noted: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name in sorted({*noted.get("params", {}), *entry.params}):
+        here, locked = noted.get("params", {}).get(name), entry.params.get(name)
+        if here != locked:
+            wrong = "dvc.lock" if here == _value(it, name) else "provenance"  # two of three are right
+            yield wrong, f"{name} of {out} is {here} in provenance, {locked} in dvc.lock"
+    if noted.get("seed") != entry.params.get("seed", noted.get("seed")):
+        yield "provenance", f"seed of {out} is {noted.get('seed')}, dvc.lock has {entry.params['seed']}"
 
 
 def params(it: Found, entry: Entry) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.database import address, words
 from flows.lineage.records import MODELS, Records
 from flows.lineage.state import Entry, State, commit_with, past, present
 from flows.predict import names_of
@@ -62,6 +63,7 @@ def found(root: Path, model: str) -> Iterator[Found]:
     state = present(root)
     records = Records(root, read(root / PIPELINE).name)
     with ExitStack() as stack:
+        stack.enter_context(words(address(root)))
         if model.startswith(MODELS):
             yield _registered(model, state, records, stack)
         elif SHA256.fullmatch(model):

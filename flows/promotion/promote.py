@@ -9,9 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mlflow.exceptions import MlflowException
-
 from flows import git
+from flows.database import address, words
 from flows.facts import facts
 from flows.lineage.attestation import place
 from flows.lineage.find import Found, found
@@ -97,10 +96,7 @@ def rollback(root: Path, because: str, flow_run: str | None = None) -> Record:
     with _holding(root):
         recipe = read(root / PIPELINE)
         records = Records(root, recipe.name)
-        try:
-            before = aliases(records.client, recipe.name)
-        except MlflowException:
-            before = dict.fromkeys((CHAMPION, PREVIOUS, CHALLENGER))
+        before = aliases(records.client, recipe.name)
         if before[PREVIOUS] is None:
             raise UserError(f"{recipe.name} has no previous champion to go back to; see secateur history")
         version = records.version(f"{MODELS}{recipe.name}/{before[PREVIOUS]}")
@@ -148,7 +144,7 @@ def stack(records: Sequence[Record], name: str) -> list[str]:
 @contextmanager
 def _holding(root: Path) -> Iterator[None]:
     """The workspace, with a decision that was cut off finished."""
-    with locked(root):
+    with locked(root), words(address(root)):
         recover(root)
         yield
 

@@ -49,18 +49,17 @@ def history(root: Path, as_json: bool) -> None:
         return
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for name in ("time", "decision", "model", "version", "champion", "by", "because"):
-        table.add_column(name, overflow="fold", no_wrap=name in ("decision", "version"))
+        table.add_column(name, overflow="fold", no_wrap=name in ("time", "decision", "model", "version"))
     for record in found:
         model = record["model"]
         champion = str(record["after"][CHAMPION] or "none")
-        cells = (record["time"], record["decision"], model["path"], model["version"], champion)
-        table.add_row(*cells, record["by"], record["because"])
+        cells = (record["time"][:16], record["decision"], model["path"], model["version"], champion)
+        table.add_row(*cells, record["by"].partition(" <")[0], record["because"])
     Console(width=None if Console().is_terminal else WIDTH, highlight=False).print(table)
 
 
 def _outcome(record: Record) -> None:
     model = record["model"]
-    print(
-        f"{record['decision']} of {model['path']} (version {model['version']} of {model['name']}): {record['because']}"
-    )
+    what = f"{record['decision']} of {model['path']} (version {model['version']} of {model['name']})"
+    print(f"{what}: {record['because']}")
     print(f"the champion is version {record['after'][CHAMPION] or 'none'}; record {record['id']}")

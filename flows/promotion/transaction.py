@@ -24,6 +24,7 @@ CHAMPION, PREVIOUS, CHALLENGER = "champion", "previous", "challenger"
 ALIASES = (PREVIOUS, CHAMPION, CHALLENGER)
 """In the order they are set: whoever looks meanwhile finds a champion."""
 RUN_NAME = "mlflow.runName"
+GONE = "RESOURCE_DOES_NOT_EXIST"
 Record = dict[str, Any]
 
 
@@ -55,8 +56,13 @@ def recover(root: Path) -> Record | None:
 
 
 def aliases(client: MlflowClient, name: str) -> dict[str, str | None]:
-    """The versions that a model's aliases name."""
-    found = client.get_registered_model(name).aliases
+    """The versions that a model's aliases name; none of a model that was never submitted."""
+    try:
+        found = client.get_registered_model(name).aliases
+    except MlflowException as error:
+        if error.error_code != GONE:
+            raise
+        found = {}
     return {alias: str(found[alias]) if alias in found else None for alias in ALIASES}
 
 
@@ -132,7 +138,7 @@ def _exists(client: MlflowClient, name: str, version: str) -> None:
     try:
         client.get_model_version(name, version)
     except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+        if error.error_code != GONE:
             raise
         raise Overtaken(f"version {version} of {name} is gone") from None
 

@@ -18,7 +18,7 @@ from flows.lineage.show import flowchart, show
 from flows.lineage.state import past
 from flows.workspace import write
 from tasks.core.errors import UserError
-from tests.flows.conftest import hashes
+from tests.flows.conftest import commit_all, hashes
 from tests.flows.test_tracking import runs
 
 ROUNDS = [f"{stage}@{item}" for item in ("r1", "r2") for stage in ("score", "prune", "finetune", "evaluate")]
@@ -56,7 +56,8 @@ def test_a_model_is_found_by_name_hash_copy_and_alias(finished: Path, tmp_path: 
     shutil.copytree(finished / MODEL, tmp_path / "copy")
     digest = hashlib.sha256((finished / MODEL / "model.safetensors").read_bytes()).hexdigest()
     by_alias = chain_of(finished, "models:/quickstart-quantized-pruned@current")
-    assert by_alias.registered and by_alias.registered["aliases"] == ["current"]
+    assert by_alias.registered
+    assert by_alias.registered["aliases"] == ["current"]
     for name in (digest, str(tmp_path / "copy"), "models:/quickstart-quantized-pruned/1"):
         assert chain_of(finished, name).nodes == by_alias.nodes
     assert chain_of(finished, "pruned").nodes[-1].stage == "finetune@r1"
@@ -64,7 +65,7 @@ def test_a_model_is_found_by_name_hash_copy_and_alias(finished: Path, tmp_path: 
 
 @pytest.mark.parametrize("name", ["nonsense", "models:/quickstart@champion", "0" * 64])
 def test_an_unknown_model_is_a_mistake(finished: Path, name: str) -> None:
-    with pytest.raises(UserError, match="there are|no file"), found(finished, name):
+    with pytest.raises(UserError, match=r"there are|no file"), found(finished, name):
         pass
 
 
@@ -95,8 +96,7 @@ def test_drawings_show_every_stage_and_what_it_comes_from(finished: Path) -> Non
 def test_a_registered_model_of_an_earlier_state_has_the_chain_it_had(workspace: Path) -> None:
     """dvc.lock moved on; git and DVC's cache still have the state."""
     before = chain_of(workspace, "models:/quickstart-student@current")
-    subprocess.run(["git", "add", "dvc.lock", "params"], cwd=workspace, check=True)
-    subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t", "commit", "-qm", "Run"], cwd=workspace, check=True)
+    commit_all(workspace)
     lock = yaml.safe_load((workspace / "dvc.lock").read_text())
     lock["stages"]["distill"]["outs"][0]["md5"] = f"{0:032}.dir"
     write(workspace / "dvc.lock", yaml.safe_dump(lock))
