@@ -10,6 +10,7 @@ from flows.facts import facts, key
 from flows.lineage.chain import provenance, raws
 from flows.lineage.code import elsewhere
 from flows.lineage.find import Found
+from flows.lineage.hashes import Hashes
 from flows.lineage.records import outs
 from flows.lineage.state import Entry, cached
 from tasks.core.errors import EnvironmentFault
@@ -67,14 +68,25 @@ def registered(it: Found) -> Iterator[Finding]:
             yield where, "MLflow", f"tag {name} is {tags.get(name)}, by dvc.lock it is {value}"
     try:
         with tempfile.TemporaryDirectory() as directory:
-            copy = Path(it.records.download(it.version, directory))
-            here = {file.relative_to(copy).as_posix() for file in copy.rglob("*") if file.is_file()}
-            for name in sorted(here | set(it.state.hashes.files(it.path))):
-                if name not in here or tree_hash(copy / name) != it.state.hashes.files(it.path).get(name):
-                    yield where, "MLflow", f"the registered {name} is not that of {it.path}"
-                    return
+            other = _other(it, Path(it.records.download(it.version, directory)))
     except EnvironmentFault as error:
         yield where, "MLflow", str(error)
+    else:
+        if other:
+            yield where, "MLflow", f"the registered {other} is not that of {it.path}"
+
+
+def copied(it: Found) -> Iterator[Finding]:
+    """The files of a copy that was given in place of the model itself."""
+    name = _other(it, it.copy) if it.copy else None
+    if name:
+        yield str(it.copy), "files", f"{name} is not that of {it.path}"
+
+
+def _other(it: Found, copy: Path) -> str | None:
+    """The first file of a copy that is not as in the model."""
+    here, there = Hashes(copy).files("."), it.state.hashes.files(it.path)
+    return next((name for name in sorted({*here, *there}) if here.get(name) != there.get(name)), None)
 
 
 def _files(it: Found, entry: Entry, run: Any) -> Iterator[tuple[str, str]]:

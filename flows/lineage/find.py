@@ -32,6 +32,8 @@ class Found:
     records: Records
     version: Any = None
     """The registered version, if one was asked for."""
+    copy: Path | None = None
+    """The directory that was given, if it lies elsewhere; its weights are those of `path`."""
 
     @property
     def entry(self) -> Entry:
@@ -69,7 +71,10 @@ def found(root: Path, model: str) -> Iterator[Found]:
         elif SHA256.fullmatch(model):
             yield Found(model, state, _with_file(state, model), records)
         else:
-            yield Found(model, state, _directory(state, model), records)
+            path = _directory(state, model)
+            given = Path(model).resolve()
+            here = (state.root / path).resolve()
+            yield Found(model, state, path, records, copy=given if given.is_dir() and given != here else None)
 
 
 def _registered(uri: str, state: State, records: Records, stack: ExitStack) -> Found:

@@ -19,6 +19,7 @@ from flows.lineage.state import LOCK, Entry
 from flows.workspace import PIPELINE, private
 from tasks.core.errors import EnvironmentFault, UserError
 
+STDERR = 2
 MEASURED = "data/times"
 """Outs that hold what a clock said; no two runs have the same."""
 
@@ -89,6 +90,7 @@ def _give(it: Found, entries: list[Entry], tree: Path) -> None:
     for entry in entries:
         for _, what in params(it, entry):
             raise UserError(f"{it.name} cannot be made again: {what}")
+    (tree / PIPELINE).parent.mkdir(exist_ok=True)
     shutil.copy(it.state.root / PIPELINE, tree / PIPELINE)
     for path, md5 in {path: md5 for entry in entries for path, md5 in entry.deps.items()}.items():
         if it.state.sources(path) or Path(path).is_absolute() or (tree / path).exists():
@@ -120,7 +122,7 @@ def _run(stage: str, tree: Path) -> None:
         "PYTHONPATH": os.pathsep.join(map(str, (tree, Path(__file__).parents[2]))),
     }
     command = [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache", "--no-commit", stage]
-    done = subprocess.run(command, cwd=tree, env=environment, stdout=sys.stderr, check=False)
+    done = subprocess.run(command, cwd=tree, env=environment, stdout=STDERR, check=False)
     if done.returncode:
         raise EnvironmentFault(f"{stage} could not be made again: dvc repro ended with status {done.returncode}")
 

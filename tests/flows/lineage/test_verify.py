@@ -148,6 +148,16 @@ def test_code_that_no_commit_holds_is_found(workspace: Path) -> None:
     assert found[0].what.startswith("tasks/train as it ran")
 
 
+def test_a_copy_with_the_same_weights_and_another_config_is_found(root: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(root / "models/quantized/pruned", copy)
+    assert differences(root, str(copy)) == []
+    (copy / "made_of.json").write_text("{}")
+    assert [str(one) for one in differences(root, str(copy))] == [
+        f"{copy}: files: made_of.json is not that of models/quantized/pruned"
+    ]
+
+
 def test_a_missing_record_is_found(root: Path) -> None:
     client = MlflowClient(f"sqlite:///{root / '.secateur' / 'mlflow.db'}")
     (run,) = [run for run in runs(root) if run.info.run_name == "prune@r1"]
