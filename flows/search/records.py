@@ -1,22 +1,20 @@
 """A search in MLflow: a run for it, below it one for each trial; logged by the search alone, twice changes nothing."""
 
-import os
 from types import TracebackType
 from typing import Any
 
-from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from flows.database import address, make
+from flows.database import address, connect, words
 from flows.measurements import flat, numbers
 from flows.registry import Registry
 from flows.search.place import Place
 from flows.search.results import best, figures, front
 from flows.search.storage import DONE, first_number
 from flows.search.trial import ENDED, VALUES, level_of
-from flows.tracking import PARENT, experiment_of, words
+from flows.tracking import PARENT, experiment_of
 from flows.workspace import identity
 from tasks.recipe.schema import Recipe
 
@@ -37,9 +35,8 @@ class Records:
         """
         self.place, self.recipe, self.study = place, recipe, study
         self.key = f"{identity(place.root)}:{place.name}"
-        make(place.root)
         self.uri = address(place.root)
-        self.client = MlflowClient(self.uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or self.uri)
+        self.client = connect(place.root)
         with words(self.uri):
             self.experiment = experiment_of(self.client, place.root, recipe.name, self.uri)
         self.run = ""

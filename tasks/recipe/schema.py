@@ -131,6 +131,15 @@ class Evaluate(Section):
     top_p: Annotated[float, Field(gt=0, le=1)]
 
 
+class Promote(Section):
+    margin: Annotated[float, Field(ge=0, le=1)]
+    max_latency_ms: Positive | None
+    max_slowdown: Positive | None
+    max_bytes: Count | None
+    max_growth: Positive | None
+    key: Annotated[str, Field(min_length=1)] | None
+
+
 class Recipe(Section):
     """One run: task, model, data, budget and the settings of every stage."""
 
@@ -148,6 +157,7 @@ class Recipe(Section):
     distill: Distill
     quantize: Quantize
     evaluate: Evaluate
+    promote: Promote
     search: Search
 
     @model_validator(mode="after")

@@ -28,15 +28,6 @@ def results(root: Path) -> dict[str, str]:
     return {path: md5 for path, md5 in hashes(root).items() if not path.startswith(("data/times", "data/report"))}
 
 
-@pytest.fixture(scope="module")
-def unbroken(tiny: Path, prefect: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny pipeline, run to its end."""
-    root = tmp_path_factory.mktemp("unbroken") / "clone"
-    shutil.copytree(tiny, root)
-    finish(secateur(root, prefect, "run", "recipe.yaml"))
-    return root
-
-
 def test_the_tiny_pipeline_prunes_until_its_budget_is_met(unbroken: Path) -> None:
     verdicts = [json.loads((unbroken / f"data/rounds/{r}/verdict.json").read_text()) for r in ("r1", "r2", "r3")]
     assert [verdict["state"] for verdict in verdicts] == ["continue", "met", "passed"]
