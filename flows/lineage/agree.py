@@ -48,7 +48,7 @@ def sources(it: Found, entries: list[Entry]) -> Iterator[Finding]:
 
 def stage(it: Found, entry: Entry) -> Iterator[Finding]:
     """All records of one stage's result."""
-    run = it.records.of(entry)
+    run = it.records.of(entry, {out: it.state.hashes.md5(out) for out in entry.outs})
     for record, what in (*_files(it, entry, run), *_provenance(it, entry), *params(it, entry)):
         yield entry.name, record, what
     for what in _mlflow(it, entry, run):

@@ -1,5 +1,6 @@
 """What MLflow holds of a chain: the record of each stage's result, and the versions of registered models."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -44,13 +45,18 @@ class Records:
                 break
         return found
 
-    def of(self, entry: Entry) -> Any | None:
-        """The record of a stage's result; if there is none, one that says the same of the stage or of an out."""
+    def of(self, entry: Entry, here: Mapping[str, str | None] | None = None) -> Any | None:
+        """The record of a stage's result; if there is none, one of the stage that has the same out.
+
+        Args:
+            entry: The stage, with its outs in dvc.lock.
+            here: md5 of its outs as they lie there, which count too.
+        """
         wanted = key(entry.name, entry.params, entry.hashes)
         same = [run for run in self.runs if run.data.tags["key"] == wanted]
-        of_stage = [run for run in self.runs if run.info.run_name == entry.name]
-        like = [run for run in of_stage if _outs(run, entry) & set(entry.outs.items())]
-        return next(iter([*same, *like, *of_stage]), None)
+        made = {*entry.outs.items(), *(here or {}).items()}
+        like = [run for run in self.runs if run.info.run_name == entry.name and made & set(outs(run).items())]
+        return next(iter([*same, *like]), None)
 
     def file(self, run: str, path: str) -> bytes | None:
         """A file attached to a record; None if it is not."""
@@ -100,7 +106,3 @@ def outs(run: Any) -> dict[str, str]:
     """md5 of a record's outs by path."""
     tags = run.data.tags.items()
     return {tag.removeprefix("out."): value for tag, value in tags if tag.startswith("out.")}
-
-
-def _outs(run: Any, entry: Entry) -> set[tuple[str, str]]:
-    return {(out, md5) for out, md5 in outs(run).items() if out in entry.outs}
