@@ -27,7 +27,7 @@ from tasks.text.tokenizers_from_text import EOS, train
 RESULTS = Path(__file__).parent / "results" / "xlnet.jsonl"
 SIZES = {"d_model": 128, "n_layer": 4, "n_head": 4, "d_inner": 512, "mem_len": None, "dropout": 0.2}
 L0 = [
-    "score.criterion=l0", "score.training.epochs=2", "score.training.learning_rate=3.0e-4",
+    "score.criterion=l0", "score.training.learning_rate=3.0e-4", "finetune.epochs=0.25",
     "prune.kinds=[head, neuron]", "prune.rounds=[{head: {threshold: 0.001}, neuron: {threshold: 0.001}}]",
 ]  # fmt: skip
 RUNS = {name: [f"score.criterion={name}"] for name in ("fisher", "gradient", "magnitude")}
