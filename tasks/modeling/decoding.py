@@ -97,9 +97,10 @@ class GraphModel(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         mask = torch.ones(rows, total, dtype=torch.int64) if attention_mask is None else attention_mask
         cache.reserve(total)
         given = self.session.io_binding()
-        whole = {"input_ids": input_ids, "attention_mask": mask, "logits_to_keep": torch.tensor(logits_to_keep)}
-        for name, tensor in whole.items():
-            given.bind_cpu_input(name, np.ascontiguousarray(tensor.numpy()))
+        tensors = {"input_ids": input_ids, "attention_mask": mask, "logits_to_keep": torch.tensor(logits_to_keep)}
+        arrays = {name: tensor.contiguous().numpy() for name, tensor in tensors.items()}
+        for name, array in arrays.items():
+            given.bind_cpu_input(name, array)
         for name, buffer in cache.buffers.items():
             facts = ("cpu", 0, np.float32, buffer.shape, buffer.ctypes.data)
             given.bind_input(PAST + name, *facts)

@@ -1,12 +1,13 @@
 """Weight-only int8 and int4 for graphs of decoders: weights are integers, what they are multiplied with is float32."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from tasks.core.progress import progress
 from tasks.quantize.blocks import BLOCK, Blocks, packed, rounded
 from tasks.quantize.decoder import EMBEDDING, HEAD
 from tasks.quantize.gptq import gptq, grams
@@ -15,6 +16,8 @@ from tasks.text.data import Batch
 
 INT8_PRODUCTS = 4
 """`accuracy_level`: the operator itself rounds its inputs to int8, block by block, and multiplies integers."""
+SENSITIVE = 0.1
+"""Share of the weights of layers that int4 leaves as int8."""
 WHOLE = (EMBEDDING, f"{HEAD}.weight")
 """Tables of the vocabulary, of which int4 leaves too little."""
 
@@ -25,15 +28,38 @@ def int8_weights(graph: onnx.ModelProto, batches: Sequence[Batch], calibration: 
 
 
 def int4_weights(graph: onnx.ModelProto, batches: Sequence[Batch], calibration: str) -> onnx.ModelProto:  # noqa: ARG001
-    """`graph` of a decoder with the matrices of its layers as int4 by GPTQ, embedding and head as int8.
+    """`graph` of a decoder with the matrices of its layers as int4 by GPTQ; embedding, head and what it hurts as int8.
 
     Args:
         graph: float32.
         batches: rows that the rounding adapts to.
         calibration: says nothing here.
     """
-    found = grams(graph, batches, without=WHOLE)
-    return in_integers(graph, lambda name, w: rounded(w, 8) if name in WHOLE else gptq(w, found[name], 4))
+    found, weights = grams(graph, batches, without=WHOLE), {tensor.name: tensor for tensor in graph.graph.initializer}
+    small, lost = {}, {}
+    for number, (name, gram) in enumerate(found.items()):
+        weight = numpy_helper.to_array(weights[name])
+        small[name] = gptq(weight, gram, 4)
+        lost[name] = energy(small[name].values() - weight, gram) / max(energy(weight, gram), np.finfo(np.float64).tiny)
+        progress("matrix", number + 1, len(found))
+    for name in sensitive(lost, {name: blocks.integers.size for name, blocks in small.items()}):
+        del small[name]
+    return in_integers(graph, lambda name, weight: small[name] if name in small else rounded(weight, 8))
+
+
+def energy(weight: NDArray[np.float32], gram: NDArray[np.float32]) -> float:
+    """Sum of the squares of what `weight` makes of the inputs that `gram` is of."""
+    return float(np.sum((weight @ gram) * weight, dtype=np.float64))
+
+
+def sensitive(lost: Mapping[str, float], sizes: Mapping[str, int]) -> list[str]:
+    """The matrices that lose the largest parts of their output's energy, worst first: `SENSITIVE` of all weights."""
+    room, chosen = SENSITIVE * sum(sizes.values()), []
+    for name in sorted(lost, key=lambda name: -lost[name]):
+        if sizes[name] <= room:
+            chosen.append(name)
+            room -= sizes[name]
+    return chosen
 
 
 def in_integers(graph: onnx.ModelProto, choose: Callable[[str, NDArray[np.float32]], Blocks]) -> onnx.ModelProto:

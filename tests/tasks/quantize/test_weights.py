@@ -1,7 +1,6 @@
 """Weights in blocks: their formula, what ONNX Runtime makes of them, and what adapted rounding gains."""
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from onnx import numpy_helper
@@ -13,6 +12,7 @@ from tasks.quantize import METHODS
 from tasks.quantize.blocks import fitted, rounded
 from tasks.quantize.decoder import decoder_graph
 from tasks.quantize.gptq import gptq, grams
+from tasks.quantize.weights import energy, sensitive
 
 BITS = {"int8_weights": 8, "int4_weights": 4}
 
@@ -92,8 +92,17 @@ def test_int4_is_small_and_a_tied_table_is_there_once():
     parts = {tensor.name: tensor for tensor in small.graph.initializer}
     assert parts["embedding.q"].dims == [60, 2, 32]
     assert not any(name.startswith("head") or name.endswith("proj.weight") for name in parts)
-    down = parts["layers.0.mlp.down_proj.weight.q"]
-    assert (down.data_type, list(down.dims)) == (onnx.TensorProto.UINT8, [36, 2, 16])
+    sizes = {name: list(parts[name].dims) for name in parts if name.endswith("down_proj.weight.q")}
+    assert [36, 2, 16] in sizes.values()
+    halves = {name: parts[name].dims[-1] == 16 for name in parts if name.endswith("proj.weight.q")}
+    counts = {name: np.prod(parts[name].dims) * (1 + half) for name, half in halves.items()}
+    eight = sum(count for name, count in counts.items() if not halves[name])
+    assert 0.03 < eight / sum(counts.values()) <= 0.1
+
+
+def test_what_loses_most_is_sensitive_as_far_as_there_is_room():
+    lost = {"a": 0.1, "b": 0.5, "c": 0.4, "d": 0.2}
+    assert sensitive(lost, {"a": 2, "b": 8, "c": 10, "d": 80}) == ["b", "a"]
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -109,15 +118,15 @@ def test_rounding_is_off_by_half_a_step_at_most(bits):
 
 def test_a_fitted_grid_loses_no_more_than_the_whole_range():
     rng = np.random.default_rng(0)
-    block, energy = rng.standard_t(3, (40, 32)), rng.uniform(0, 1, 32)
+    block, squares = rng.standard_t(3, (40, 32)), rng.uniform(0, 1, 32)
 
     def lost(scale, zero):
         steps = np.clip(np.round(block / scale[:, None]) + zero[:, None], 0, 15) - zero[:, None]
-        return ((block - steps * scale[:, None]) ** 2 * energy).sum(-1)
+        return ((block - steps * scale[:, None]) ** 2 * squares).sum(-1)
 
     plain = rounded(block.astype(np.float32), 4)
     whole = lost(plain.scale[:, 0].astype(np.float64), plain.zero[:, 0].astype(np.float64))
-    found = lost(*fitted(block, energy, 4))
+    found = lost(*fitted(block, squares, 4))
     assert (found <= whole * 1.001).all()
     assert found.sum() < 0.95 * whole.sum()
 
@@ -134,10 +143,10 @@ def test_gptq_is_elimination_one_input_after_another():
     hessian[:72, :72] = gram
     hessian += 0.01 * np.diag(gram).mean() * np.eye(96)
     inverse, left = np.linalg.inv(hessian), np.pad(weight.astype(np.float64), ((0, 0), (0, 24)))
-    energy = np.diag(hessian)
+    squares = np.diag(hessian)
     for column in range(96):
         if column % 32 == 0:
-            scale, zero = fitted(left[:, column : column + 32], energy[column : column + 32], 4)
+            scale, zero = fitted(left[:, column : column + 32], squares[column : column + 32], 4)
         q = np.clip(np.round(left[:, column] / scale) + zero, 0, 15)
         np.testing.assert_array_equal(found.integers.reshape(6, 96)[:, column], q)
         error = (left[:, column] - (q - zero) * scale) / inverse[column, column]
@@ -147,6 +156,7 @@ def test_gptq_is_elimination_one_input_after_another():
     nearest = rounded(weight, 4)
     loss = [((x @ (blocks.values() - weight).T) ** 2).sum() for blocks in (found, nearest)]
     assert loss[0] < 0.6 * loss[1]
+    assert energy(found.values() - weight, gram) == pytest.approx(loss[0], rel=1e-3)
 
 
 @torch.inference_mode()
