@@ -6,7 +6,11 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help env run test test-long bench lint format clean
+BENCH := .venv-bench
+BENCH_READY := $(BENCH)/.ready
+BENCH_NEEDS := tests/benchmarks/contenders/requirements.txt
+
+.PHONY: help env run test test-long bench bench-env lint format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,9 +32,18 @@ test: env ## every check that CI makes of the code's behaviour
 test-long: env ## whole pipelines: killed and resumed, by dvc alone, the real model on few rows
 	$(BIN)/pytest -m long
 
-bench: env ## the tables of tests/benchmarks: hours on a quiet machine; goes on where it stopped
+bench: env bench-env ## the tables of tests/benchmarks: hours on a quiet machine; goes on where it stopped
+	$(BIN)/python tests/benchmarks/compare.py
 	$(BIN)/python tests/benchmarks/criteria.py
 	$(BIN)/python tests/benchmarks/smollm2.py
+	$(BIN)/python tests/benchmarks/decode.py
+
+bench-env: $(BENCH_READY) ## the environment of the tools that Secateur is compared with, in .venv-bench
+
+$(BENCH_READY): $(BENCH_NEEDS) constraints.txt
+	@test -x $(BENCH)/bin/python || $(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --constraint constraints.txt --requirement $(BENCH_NEEDS)
+	@touch $@
 
 lint: env ## style, types and the direction of imports
 	$(BIN)/ruff check .
@@ -43,4 +56,4 @@ format: env ## put the code in its usual form
 	$(BIN)/ruff format .
 
 clean: ## everything that was made: environment, outs, caches of this workspace
-	rm -rf $(VENV) .secateur .mypy_cache .ruff_cache *.egg-info data models dvc.lock
+	rm -rf $(VENV) $(BENCH) .secateur .mypy_cache .ruff_cache *.egg-info data models dvc.lock

@@ -1,6 +1,7 @@
 """The `secateur` command. Nothing heavy is imported before a command asks for it: `--help` is quick."""
 
 import errno
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ app = typer.Typer(
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 TERMINATED = 143
+PIPE = 141
+MODEL = "A directory, a name of the last run, models:/NAME@ALIAS, or the sha256 of a file."
 MACHINE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 
 
@@ -49,6 +52,55 @@ def run(
 
 
 @app.command()
+def search(
+    recipe: Annotated[Path | None, typer.Argument(help="A recipe with a search section; none: quickstart.")] = None,
+    trials: Annotated[int, typer.Option(help="How many there are to be, with those done before.")] = 20,
+    workers: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
+    timeout: Annotated[float | None, typer.Option(help="Seconds after which no trial is begun.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the search; none: the recipe's.")] = None,
+    apply: Annotated[str | None, typer.Option(metavar="TRIAL", help="Make this trial, or best, by a run.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one setting: search.sampler=gp.")
+    ] = None,
+) -> None:
+    """Try recipes of a space, cheaply first; or make the model of a trial again, as a run of its own."""
+    from flows.progress import Progress
+    from flows.workspace import find
+
+    root = find(Path.cwd())
+    if apply is None:
+        from flows.search.run import search as work
+
+        work(root, recipe, settings or (), name, trials, workers, timeout, Progress())
+        return
+    from flows.search.apply import apply as again
+
+    again(root, recipe, settings or (), name, apply, Progress())
+    _show(root)
+
+
+@app.command()
+def solve(
+    recipe: Annotated[Path | None, typer.Argument(help="The recipe that was searched; none: quickstart.")] = None,
+    latency: Annotated[str | None, typer.Option(metavar="N×", help="So many times as fast at batch 1: 2x.")] = None,
+    flops: Annotated[float | None, typer.Option(help="Share of the dense model's FLOPs that may stay.")] = None,
+    parameters: Annotated[float | None, typer.Option(help="The same of its parameters.")] = None,
+    name: Annotated[str | None, typer.Option(help="Of the search; none: the recipe's.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As it was searched.")
+    ] = None,
+) -> None:
+    """Make a recipe for another budget from a finished search, without a new training of the search."""
+    from flows.progress import Progress
+    from flows.search.solve import goal
+    from flows.search.solve import solve as work
+    from flows.workspace import find
+
+    cost, wanted = goal(latency, flops, parameters)
+    work(find(Path.cwd()), recipe, settings or (), name, cost, wanted, Progress())
+
+
+@app.command()
 def stage(name: Annotated[str, typer.Argument(help="As in dvc.yaml: train, prune@r1.")]) -> None:
     """Run the work of one stage; dvc.yaml calls it."""
     from flows.stage import stage as work
@@ -72,11 +124,27 @@ def predict(
     texts: Annotated[
         list[str] | None, typer.Argument(help="Texts, or for questions JSON; none: lines of standard input.")
     ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Texts that the model sees at once.")] = 32,
+    window: Annotated[
+        int | None, typer.Option(min=1, help="Lines read before the first is answered; they are batched by length.")
+    ] = None,
+    new_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens that a causal model adds.")] = None,
 ) -> None:
-    """Label texts, or answer questions, with one of the models of the last run."""
+    """Label texts, answer questions or go on with texts, by one of the models of the last run."""
     from flows.predict import predict as work
 
-    work(model, texts or [])
+    work(model, texts or [], batch_size, window, new_tokens)
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="dense, r2, student, pruned-dynamic, …")],
+    directory: Annotated[Path, typer.Argument(help="A new one.")],
+) -> None:
+    """Hand a model of the last run over: a directory with its card, which loads without Secateur."""
+    from flows.export import export as work
+
+    work(model, directory)
 
 
 @app.command()
@@ -103,6 +171,79 @@ def ui() -> None:
     raise typer.Exit(work())
 
 
+@app.command()
+def lineage(
+    model: Annotated[str, typer.Argument(help=MODEL)],
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Draw it as a page in this file.")] = None,
+    mermaid: Annotated[Path | None, typer.Option(help="Draw it as a Mermaid flowchart in this file.")] = None,
+    attest: Annotated[bool, typer.Option("--attest", help="Write it as an in-toto statement too.")] = False,
+    key: Annotated[Path | None, typer.Option(help="Private key (PEM) that signs the statement.")] = None,
+) -> None:
+    """Show what a model was made from, step by step, with every record of it."""
+    if key and not attest:
+        raise UserError("--key signs an attestation; give --attest too")
+    root = _workspace()
+    from flows.lineage.attestation import attest as write
+    from flows.lineage.show import show as work
+
+    if attest:
+        print(f"attested in {write(root, model, key).relative_to(root)}", file=sys.stderr)
+    work(root, model, as_json, html, mermaid)
+
+
+@app.command()
+def verify(
+    model: Annotated[str, typer.Argument(help=MODEL)],
+    evaluate: Annotated[bool, typer.Option("--evaluate", help="Let it predict the test rows anew.")] = False,
+    key: Annotated[Path | None, typer.Option(help="Public key (PEM) that its attestation must be signed with.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Compute every hash behind a model anew and hold all records against each other: exit status 1 if any differs."""
+    root = _workspace()
+    from flows.lineage.verify import show as work
+
+    raise typer.Exit(work(root, model, as_json, evaluate, key))
+
+
+@app.command()
+def reproduce(model: Annotated[str, typer.Argument(help=MODEL)]) -> None:
+    """Make a model once more from its record, in a clean work tree: exit status 1 if other bytes come out."""
+    root = _workspace()
+    from flows.lineage.reproduce import reproduce as work
+
+    raise typer.Exit(work(root, model))
+
+
+@app.command()
+def promote(
+    model: Annotated[str | None, typer.Argument(help="A model of the last run; none: the best.")] = None,
+) -> None:
+    """Make a model the champion if it passes the gate: exit status 1 if it is refused."""
+    root = _workspace()
+    from flows.promotion.show import promote as work
+
+    raise typer.Exit(work(root, model))
+
+
+@app.command()
+def rollback(because: Annotated[str, typer.Option(help="Why; it is kept in the record.")] = "on command") -> None:
+    """Make the previous champion the champion again."""
+    root = _workspace()
+    from flows.promotion.show import rollback as work
+
+    raise typer.Exit(work(root, because))
+
+
+@app.command()
+def history(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
+    """Show every promotion, refusal and rollback, with what it rested on."""
+    root = _workspace()
+    from flows.promotion.show import history as work
+
+    work(root, as_json)
+
+
 def main() -> None:
     """The entry point: every way to end has its exit status, and the known ones have one message."""
     with ends():
@@ -119,6 +260,9 @@ def ends() -> Iterator[None]:
         _end(str(error), 2)
     except EnvironmentFault as error:
         _end(str(error), 1)
+    except BrokenPipeError:  # whoever read our output wants no more, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(PIPE)
     except OSError as error:
         if error.errno not in MACHINE_ERRNOS:
             raise
@@ -139,6 +283,16 @@ def _end(message: str, status: int) -> None:
 def _terminate(*_: object) -> None:
     """SIGTERM unwinds like Ctrl-C, so that nothing is left running."""
     raise SystemExit(TERMINATED)
+
+
+def _workspace() -> Path:
+    """The workspace; what is imported after this is quiet."""
+    from flows.quiet import quiet
+    from flows.workspace import find
+
+    root = find(Path.cwd())
+    quiet(root)
+    return root
 
 
 def _show(root: Path) -> None:

@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State
 from prefect.context import TagsContext
-from prefect.runtime import flow_run
+from prefect.runtime import flow_run, task_run
 from prefect.states import Completed
 
 from flows.process import STAGES
@@ -102,7 +102,8 @@ def _task(session: "Session", name: str) -> None:
 
     @task(name=stage.group, task_run_name=name, tags=pool, cache_policy=NO_CACHE, persist_result=False)
     def run() -> State[None]:
-        way = session.finish(name, settled)
+        by = {"prefect.flow_run": str(flow_run.get_id()), "prefect.task_run": str(task_run.get_id())}
+        way = session.finish(name, settled, by)
         return Completed(name=None if way == "run" else way.capitalize(), message=f"{name}: {way}")
 
     run()

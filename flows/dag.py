@@ -224,13 +224,13 @@ def _stage(stage: Any, values: dict[str, Any]) -> Stage:
         deps=tuple(dep.def_path for dep in stage.deps if not isinstance(dep, ParamsDependency)),
         outs=tuple(out.def_path for out in stage.outs),
         params=params,
-        item=_look_up(foreach, values)[key] if foreach else {},
+        item=look_up(foreach, values)[key] if foreach else {},
         pool=(stage.meta or {}).get("pool", "cpu"),
         desc=stage.desc or "",
     )
 
 
-def _look_up(foreach: Any, values: dict[str, Any]) -> dict[str, Any]:
+def look_up(foreach: Any, values: dict[str, Any]) -> dict[str, Any]:
     """The mapping that a `foreach: ${a.b}` stands for."""
     found: Any = values
     for key in re.sub(r"^\$\{\s*|\s*\}$", "", foreach).split("."):

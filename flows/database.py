@@ -2,9 +2,16 @@
 
 import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows.workspace import private
+from tasks.core.errors import EnvironmentFault
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 FILE = "mlflow.db"
 
@@ -12,6 +19,15 @@ FILE = "mlflow.db"
 def address(root: Path) -> str:
     """The tracking URI: MLFLOW_TRACKING_URI if the user set it, otherwise the workspace's own database."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{private(root, FILE)}"
+
+
+def connect(root: Path) -> "MlflowClient":
+    """A client of the tracking server and of the registry, which may be another one."""
+    from mlflow import MlflowClient
+
+    make(root)
+    uri = address(root)
+    return MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)
 
 
 def make(root: Path) -> None:
@@ -34,3 +50,28 @@ def make(root: Path) -> None:
         _initialize_tables(engine)
         engine.dispose()
         partial.replace(path)
+
+
+@contextmanager
+def asking(uri: str) -> Iterator[None]:
+    """MLflow looks a `models:/` source up where the environment says, whatever its client was told."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["MLFLOW_TRACKING_URI"]
+        else:
+            os.environ["MLFLOW_TRACKING_URI"] = before
+
+
+@contextmanager
+def words(uri: str) -> Iterator[None]:
+    """Says what MLflow has to say in one sentence."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise EnvironmentFault(f"MLflow ({uri}) failed: {error.message}; results in DVC are complete") from error

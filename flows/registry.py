@@ -1,17 +1,15 @@
 """Registered models: which results of a pipeline are models, and each of them in MLflow's registry once."""
 
 import json
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import LoggedModelStatus
 from mlflow.exceptions import MlflowException
 
 from flows.dag import Dag, Stage
+from flows.database import asking
 from tasks.core.files import read_json
 
 GOOD = ("continue", "met")
@@ -75,16 +73,31 @@ class Registry:
             facts: Tags: stage, out_md5, code_hash, parents.
         """
         name = f"{self._recipe}-{label}"
-        self._make(name)
-        version = self._version(name, facts["out_md5"])
-        if version is None:
-            model = self._uploaded(name, directory, run, facts)
-            with _asking(self._uri):
-                made = self._client.create_model_version(name, source=f"models:/{model}", run_id=run, tags=facts)
-            version = str(made.version)
+        version = self._registered(name, directory, run, facts, "out_md5")
         aliases = self._client.get_registered_model(name).aliases
         if str(aliases.get(ALIAS)) != version:
             self._client.set_registered_model_alias(name, ALIAS, version)
+
+    def submit(self, directory: Path, run: str, facts: dict[str, str]) -> str:
+        """A version of the model that the recipe is all about, for the gate to judge; the same content has the same.
+
+        Args:
+            directory: The model, as it is delivered.
+            run: The record of the stage that made it.
+            facts: Tags; `sha256` names the content.
+        """
+        return self._registered(self._recipe, directory, run, facts, "sha256")
+
+    def _registered(self, name: str, directory: Path, run: str, facts: dict[str, str], by: str) -> str:
+        """The version with these files; `by` is the tag that names them."""
+        self._make(name)
+        for version in self._client.search_model_versions(f"name = '{name}'"):
+            if version.tags.get(by) == facts[by]:
+                return str(version.version)
+        model = self._uploaded(name, directory, run, facts, by)
+        with asking(self._uri):
+            made = self._client.create_model_version(name, source=f"models:/{model}", run_id=run, tags=facts)
+        return str(made.version)
 
     def _make(self, name: str) -> None:
         try:
@@ -93,15 +106,10 @@ class Registry:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
 
-    def _version(self, name: str, md5: str) -> str | None:
-        for version in self._client.search_model_versions(f"name = '{name}'"):
-            if version.tags.get("out_md5") == md5:
-                return str(version.version)
-        return None
-
-    def _uploaded(self, name: str, directory: Path, run: str, facts: dict[str, str]) -> str:
+    def _uploaded(self, name: str, directory: Path, run: str, facts: dict[str, str], by: str) -> str:
         """The id of a logged model with these files: one whose upload was complete, or a new one."""
-        for model in self._search(name, facts["out_md5"]):
+        query = f"name = '{name}' AND tags.{by} = '{facts[by]}'"
+        for model in self._client.search_logged_models([self._experiment], query):
             if model.status == LoggedModelStatus.READY:
                 return str(model.model_id)
             self._client.delete_logged_model(model.model_id)  # the upload was cut off
@@ -109,21 +117,3 @@ class Registry:
         self._client.log_model_artifacts(model.model_id, str(directory))
         self._client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
         return str(model.model_id)
-
-    def _search(self, name: str, md5: str) -> list[Any]:
-        query = f"name = '{name}' AND tags.out_md5 = '{md5}'"
-        return list(self._client.search_logged_models([self._experiment], query))
-
-
-@contextmanager
-def _asking(uri: str) -> Iterator[None]:
-    """MLflow looks a `models:/` source up where the environment says, whatever its client was told."""
-    before = os.environ.get("MLFLOW_TRACKING_URI")
-    os.environ["MLFLOW_TRACKING_URI"] = uri
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["MLFLOW_TRACKING_URI"]
-        else:
-            os.environ["MLFLOW_TRACKING_URI"] = before

@@ -2,9 +2,10 @@
 
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import chdir, contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from flows import repair
@@ -12,7 +13,7 @@ from flows.dag import Dag
 from flows.process import Workers
 from flows.progress import Progress
 from flows.request import Request
-from flows.workspace import PIPELINE, check, locked, write
+from flows.workspace import JOURNAL, PIPELINE, check, locked, private, write
 from tasks.core.errors import EnvironmentFault, UserError
 from tasks.recipe.load import dump, resolve
 
@@ -62,8 +63,14 @@ class Session:
             return None
         return next((stage.name for stage in self.dag.stages if not self.settled(stage.name)), None)
 
-    def finish(self, name: str, way: Way | None) -> Way:
-        """Runs a stage that is not up to date in any way, and sees to its record."""
+    def finish(self, name: str, way: Way | None, by: Mapping[str, str] | None = None) -> Way:
+        """Runs a stage that is not up to date in any way, and sees to its record.
+
+        Args:
+            name: The stage.
+            way: How it is up to date, if it is.
+            by: Tags of the record that say what ran it.
+        """
         stage = self.dag.stage(name)
         started = None
         if not way:
@@ -74,7 +81,7 @@ class Session:
                 self.dag.commit(name)
             self.forced.discard(name)
             repair.keep_lock(self.dag.root)
-        self.tracker.record(stage, started)
+        self.tracker.record(stage, started, by)
         return way or "run"
 
     def record(self) -> None:
@@ -113,6 +120,7 @@ def opened(request: Request, progress: Progress) -> Iterator[Session]:
             raise UserError(f"{section}.source: {source} is not there; give a file or directory, hf://… or pypi://…")
     with locked(request.root), chdir(request.root):  # DVC looks for stages from the current directory
         repair.before_reading(request.root)
+        _finish_decision(request.root)
         write(request.root / PIPELINE, dump(recipe))
         dag = Dag(request.root)
         repair.outs(dag)
@@ -137,6 +145,14 @@ def working(session: Session) -> Iterator[Session]:
     finally:
         session.workers = None
         session.tracker.close(ended)
+
+
+def _finish_decision(root: Path) -> None:
+    """A promotion that was cut off is finished before anything else changes."""
+    if private(root, JOURNAL).is_file():
+        from flows.promotion.transaction import recover
+
+        recover(root)
 
 
 def _forced(dag: Dag, names: Sequence[str]) -> set[str]:

@@ -1,11 +1,7 @@
 """MLflow: a run per state of the pipeline, a record below it per stage and result; logging twice changes nothing."""
 
-import hashlib
-import json
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +9,13 @@ from mlflow import MlflowClient
 from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
 
 from flows import measurements
 from flows.dag import Dag, Stage
-from flows.database import address, make
+from flows.database import address, connect, words
+from flows.facts import facts, is_code, key
 from flows.registry import Registry, publications
 from flows.workspace import identity, private
-from tasks.core.errors import EnvironmentFault
 
 BATCH = 100  # params or tags of one request; metrics may be ten times as many
 PARENT = "mlflow.parentRunId"
@@ -38,12 +33,11 @@ class Tracker:
         """
         self.dag = dag
         self.workspace = identity(dag.root)
-        make(dag.root)
         uri = address(dag.root)
-        self.client = MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)
+        self.client = connect(dag.root)
         self.state = dag.state()
-        with _words(uri):
-            self.experiment = self._experiment(uri)
+        with words(uri):
+            self.experiment = experiment_of(self.client, dag.root, dag.recipe.name, uri)
             self._records = {run.data.tags["key"]: run.info.run_id for run in self._runs("status = 'FINISHED'")}
         self.registry = Registry(self.client, uri, self.experiment, dag.recipe.name)
         self._parent: str | None = None
@@ -52,16 +46,17 @@ class Tracker:
         """The stages whose present result has no record."""
         return [stage for stage in self.dag.stages if self._key(stage) not in self._records]
 
-    def record(self, stage: Stage, started: float | None = None) -> None:
+    def record(self, stage: Stage, started: float | None = None, by: Mapping[str, str] | None = None) -> None:
         """Logs the committed result of a stage, and registers the model it made, unless that was done before.
 
         Args:
             stage: The stage; dvc.lock holds its result.
             started: Unix time when it began to run; None if it did not run now.
+            by: Tags that say what ran it.
         """
         hashes = self.dag.hashes(stage.name)
-        with _words("MLflow"):
-            run = self._records.get(self._key(stage)) or self._write(stage, hashes, started or time.time())
+        with words("MLflow"):
+            run = self._records.get(self._key(stage)) or self._write(stage, hashes, started or time.time(), by or {})
             if self._parent:
                 self._tag(self._parent, {f"stage.{stage.name.replace('@', '.')}": run})
             for label, out in publications(self.dag, stage):
@@ -71,7 +66,7 @@ class Tracker:
 
     def open(self) -> None:
         """The run of this state of the pipeline goes on, or begins."""
-        with _words("MLflow"):
+        with words("MLflow"):
             found = self._search(f"tags.pipeline = '{self.state}' and tags.workspace = '{self.workspace}'")
             if found:
                 self._parent = found[0].info.run_id
@@ -90,7 +85,7 @@ class Tracker:
     def close(self, status: str) -> None:
         """Ends the pipeline's run: FINISHED, FAILED or KILLED."""
         if self._parent:
-            with _words("MLflow"):
+            with words("MLflow"):
                 if status == "FINISHED":
                     self._results(self._parent)
                 self.client.set_terminated(self._parent, status)
@@ -98,14 +93,14 @@ class Tracker:
 
     def reap(self) -> None:
         """Ends what a kill left running here: a half-written record goes, a pipeline's run is killed."""
-        with _words("MLflow"):
+        with words("MLflow"):
             for run in self._search(f"tags.workspace = '{self.workspace}' and status = 'RUNNING'"):
                 if "key" in run.data.tags:
                     self.client.delete_run(run.info.run_id)
                 else:
                     self.client.set_terminated(run.info.run_id, "KILLED")
 
-    def _write(self, stage: Stage, hashes: dict[str, str], started: float) -> str:
+    def _write(self, stage: Stage, hashes: dict[str, str], started: float, by: Mapping[str, str]) -> str:
         """A new record; it counts once it is FINISHED."""
         if not self._parent:
             self.open()
@@ -116,6 +111,7 @@ class Tracker:
             **{f"out.{out}": hashes[out] for out in stage.outs},
             **self._facts(stage),
             **self._commit(),
+            **by,
         }
         run = self.client.create_run(
             self.experiment, start_time=stamp, run_name=stage.name, tags={**tags, PARENT: str(self._parent)}
@@ -134,15 +130,7 @@ class Tracker:
         return run_id
 
     def _facts(self, stage: Stage) -> dict[str, str]:
-        """Where a result comes from; tags of a record and of a registered model."""
-        hashes = self.dag.hashes(stage.name)
-        code = {path: value for path, value in hashes.items() if path.startswith("tasks/")}
-        return {
-            "stage": stage.name,
-            "out_md5": " ".join(hashes[out] for out in stage.outs),
-            "code_hash": _digest(code),
-            "parents": json.dumps({path: hashes[path] for path in _inputs(stage, hashes)}, sort_keys=True),
-        }
+        return facts(stage.name, stage.outs, self.dag.hashes(stage.name))
 
     def _results(self, run: str) -> None:
         """The final numbers stand on the pipeline's run too, where runs are compared."""
@@ -165,8 +153,7 @@ class Tracker:
         self.client.log_batch(run, tags=[RunTag(key, value) for key, value in values.items()])
 
     def _key(self, stage: Stage) -> str:
-        """Names a result: the same stage, inputs, params and outs have the same key."""
-        return _digest([stage.name, stage.params, self.dag.hashes(stage.name)])
+        return key(stage.name, stage.params, self.dag.hashes(stage.name))
 
     def _commit(self) -> dict[str, str]:
         commit = self.dag.commit_id()
@@ -186,21 +173,21 @@ class Tracker:
             if not token:
                 return found
 
-    def _experiment(self, uri: str) -> str:
-        """The experiment named like the recipe."""
-        name = self.dag.recipe.name
-        found = self.client.get_experiment_by_name(name)
-        if found and found.lifecycle_stage == "deleted":
-            self.client.restore_experiment(found.experiment_id)
-        if found:
-            return str(found.experiment_id)
-        location = private(self.dag.root, "mlartifacts", name).as_uri() if uri.startswith("sqlite:") else None
-        return str(self.client.create_experiment(name, artifact_location=location))
+
+def experiment_of(client: MlflowClient, root: Path, name: str, uri: str) -> str:
+    """The id of the experiment named like the recipe; in a local database its artifacts are in the workspace `root`."""
+    found = client.get_experiment_by_name(name)
+    if found and found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    if found:
+        return str(found.experiment_id)
+    location = private(root, "mlartifacts", name).as_uri() if uri.startswith("sqlite:") else None
+    return str(client.create_experiment(name, artifact_location=location))
 
 
 def _inputs(stage: Stage, hashes: dict[str, str]) -> list[str]:
     """The deps that are data or models, not code."""
-    return [dep for dep in stage.deps if not dep.startswith("tasks/") and dep in hashes]
+    return [dep for dep in stage.deps if not is_code(dep) and dep in hashes]
 
 
 def _data(path: str, digest: str) -> DatasetInput:
@@ -208,15 +195,3 @@ def _data(path: str, digest: str) -> DatasetInput:
     name = Path(path).name if Path(path).is_absolute() else path
     data = MetaDataset(CodeDatasetSource({"dvc": name}), name=name, digest=digest[:36])
     return DatasetInput(data._to_mlflow_entity(), [InputTag("mlflow.data.context", name)])
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-@contextmanager
-def _words(uri: str) -> Iterator[None]:
-    try:
-        yield
-    except MlflowException as error:
-        raise EnvironmentFault(f"MLflow ({uri}) failed: {error.message}; results in DVC are complete") from error

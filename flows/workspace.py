@@ -11,6 +11,8 @@ from tasks.core.errors import EnvironmentFault, UserError
 
 PRIVATE = ".secateur"
 PIPELINE = Path("params/pipeline.yaml")
+JOURNAL = "promotion.json"
+"""The decision that is being carried out; not there otherwise."""
 
 
 def find(start: Path) -> Path:

@@ -85,7 +85,7 @@ class Run:
                 "params": {},
                 "inputs": {path: tree_hash(self.root / path) for path in inputs},
                 "code": {"tasks/core": "0" * 64},
-                "packages": {"torch": "2.13.0+cpu", "transformers": "5.17.0"},
+                "packages": {"torch": "2.13.0+cpu", "transformers": "5.17.0", "onnxruntime": "1.31.0"},
                 "python": "3.11.2",
                 "seed": 0,
                 "device": "cpu",
@@ -176,6 +176,7 @@ class Run:
             models[name] = {
                 "stage": stage,
                 "path": path_of(name),
+                "checkpoint": path_of({"pruned": "r2"}.get(name.partition("-")[0], name.partition("-")[0])),
                 "format": form,
                 "quality": quality,
                 "quality_low": quality - 0.016,

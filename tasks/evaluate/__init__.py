@@ -19,9 +19,9 @@ from tasks.core.files import read_json, tree_bytes, write_json
 from tasks.core.progress import progress
 from tasks.core.rounds import VERDICT
 from tasks.evaluate.samples import samples
-from tasks.evaluate.timing import measure, peak_memory
+from tasks.evaluate.timing import generation_speed, measure, peak_memory
 from tasks.modeling.checkpoint import WEIGHTS, load
-from tasks.modeling.inference import EXITS, GRAPH, Forward, forward, leaving, logits, open_model
+from tasks.modeling.inference import EXITS, GRAPH, Forward, forward, leaving, logits, open_causal, open_model
 from tasks.modeling.size import size
 from tasks.quantize import write_graph
 from tasks.quantize.graph import fused_graph
@@ -62,7 +62,7 @@ def evaluate_round(
     if (budget.speedup_b1 or budget.speedup_b32) and all(check.met for check in checks):
         timed = name if task.causal else f"{name}-dynamic"
         with tempfile.TemporaryDirectory() as directory:
-            run = forward(candidate) if task.causal else _delivered(candidate, own, Path(directory) / name)
+            run = forward(candidate) if task.causal else delivered(candidate, own, Path(directory) / name)
             measured = measure({"dense": forward(reference), timed: run}, {"dense": split, timed: own}, settings)
         checks = judge(budget, {**figures, **measured[timed]})
     write_json(times / "times.json", {"threads": torch.get_num_threads(), "models": measured})
@@ -73,7 +73,8 @@ def evaluate_round(
     )
 
 
-def _delivered(model: PreTrainedModel, split: Split, graph: Path) -> Forward:
+def delivered(model: PreTrainedModel, split: Split, graph: Path) -> Forward:
+    """A classifier as it would be delivered, in ONNX Runtime with dynamic int8; its graph is written to `graph`."""
     fused = fused_graph(model, pairs=split.token_type_ids is not None)
     write_graph(fused, "dynamic", split.take([0]), "", graph)
     return open_model(graph, torch.get_num_threads())
@@ -97,7 +98,7 @@ def evaluate_models(
     """Quality, size and speed of every model on test; writes `quality.json`, `predictions.parquet`, `times.json`.
 
     Quality on validation is written too: the best model is chosen by it, so that its quality on test is no choice's.
-    Of causal models also what they write, in `samples.json`.
+    Of causal models also what they write, in `samples.json`, and how fast: they go on with the longest row.
 
     Args:
         models: by name; the first is the dense one, which the others are compared with.
@@ -110,14 +111,16 @@ def evaluate_models(
     threads = torch.get_num_threads()
     longest = np.argsort(split.lengths)[-32:]
     opened: dict[str, Forward] = {}
+    writing: dict[str, PreTrainedModel] = {}
     memory: dict[str, int | None] = {}
     task = read_task(prepared)
     predictions: dict[str, Any] = {}
     cells: dict[str, NDArray[np.float64]] = {}
     validated: dict[str, float] = {}
     for name, entry in models.items():
+        open_it = partial(_writing, name, writing) if task.causal else open_model
         opened[name], memory[name] = peak_memory(
-            partial(open_model, entry.directory, threads), splits[name].batch(longest)
+            partial(open_it, entry.directory, threads), splits[name].batch(longest)
         )
         config = read_json(entry.directory / "config.json")
         predictions[name], said = (
@@ -140,6 +143,7 @@ def evaluate_models(
         figures[name] = {
             "stage": entry.stage,
             "path": entry.directory.relative_to(root).as_posix(),
+            "checkpoint": entry.checkpoint.relative_to(root).as_posix(),
             "format": "onnx" if graph.is_file() else "pytorch",
             "quality": reached.value,
             "quality_low": reached.low,
@@ -158,13 +162,24 @@ def evaluate_models(
     write_json(out / "quality.json", {"metric": metric, "rows": examples, "pruned": good, "models": figures})
     pq.write_table(pa.table({**task.truth(split), **predictions}), out / "predictions.parquet")
     if task.causal and split.documents and settings.prompts:
-        checkpoints = {name: entry.directory for name, entry in models.items()}
+        directories = {name: entry.directory for name, entry in models.items()}
         texts = split.documents.texts
-        write_json(out / "samples.json", samples(checkpoints, texts, prepared / "tokenizer", settings, seed))
+        made = samples(writing, directories, texts, prepared / "tokenizer", settings, seed)
+        write_json(out / "samples.json", made)
     measured = measure(opened, splits, settings)
+    if writing:
+        prompts = {name: splits[name].input_ids[longest[-1]] for name in writing}
+        for name, speed in generation_speed(writing, prompts, settings.new_tokens, settings.repeats).items():
+            measured[name] |= speed
     for name, figure in measured.items():
         figure["peak_memory"] = memory[name]  # type: ignore[assignment]
     write_json(times / "times.json", {"threads": threads, "models": measured})
+
+
+def _writing(name: str, models: dict[str, PreTrainedModel], directory: Path, threads: int) -> Forward:
+    """As `open_model`, and keeps the model under its name."""
+    models[name] = open_causal(directory, threads)
+    return forward(models[name])
 
 
 def _exits(directory: Path, split: Split, batch_size: int) -> dict[str, Any]:

@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedModel
 
-from tasks.modeling.checkpoint import load
-from tasks.modeling.inference import device
 from tasks.recipe.schema import Evaluate
 from tasks.text.blocks import encode
 from tasks.text.generate import Sampling, continuations
@@ -19,14 +17,18 @@ from tasks.text.generated import WORD, bleu, distinct, repetition, rouge
 from tasks.text.vocabulary import read_vocabulary
 
 
-def samples(models: Mapping[str, Path], texts: list[str], tokenizer: Path, settings: Evaluate, seed: int) -> Any:
+def samples(
+    models: Mapping[str, PreTrainedModel], directories: Mapping[str, Path], texts: list[str], tokenizer: Path,
+    settings: Evaluate, seed: int,
+) -> Any:  # fmt: skip
     """Greedy and sampled continuations by every model of the first tokens of some texts, and their quality.
 
     A prompt begins as the model's windows do, with the end-of-text token. Figures: BLEU and ROUGE against the text's
     own continuation of at most as many tokens, distinct-1 and -2 and the repetition of 4-grams, of words.
 
     Args:
-        models: checkpoints by name; one whose vocabulary was pruned reads and writes with its own tokenizer.
+        models: by name.
+        directories: where they are; one whose vocabulary was pruned reads and writes with the tokenizer there.
         texts: of which those that are long enough for a prompt and its reference are drawn from.
         tokenizer: directory of that of the data.
         settings: how many prompts, their lengths, how tokens are drawn.
@@ -51,9 +53,9 @@ def samples(models: Mapping[str, Path], texts: list[str], tokenizer: Path, setti
         "models": {},
     }
     ways = {"greedy": Sampling(new), "sampled": Sampling(new, settings.temperature, settings.top_p, seed)}
-    for name, directory in models.items() if chosen else ():
-        model, vocabulary = load(directory).to(device()), read_vocabulary(directory)
-        own = _reader(directory) if vocabulary else reader
+    for name, model in models.items() if chosen else ():
+        vocabulary = read_vocabulary(directories[name])
+        own = _reader(directories[name]) if vocabulary else reader
         given = vocabulary.renumber(prompts) if vocabulary else prompts
         special = {"pad": own.pad_token_id, "eos": own.eos_token_id}
         made = {way: continuations(model, given, sampling, **special) for way, sampling in ways.items()}

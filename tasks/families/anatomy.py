@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tasks.families.decoder import Decoder
+
 Kept = Mapping[str, Sequence[Sequence[int]]]
 """Units kept, by kind, then by group in the order of `Family.groups`: indices into the units the model has."""
 ATTENTION, FFN, LAYER, WIDTH = "attention", "ffn", "layer", "width"
@@ -109,6 +111,9 @@ class Sublayer:
     """Modules that are left out together; each takes hidden states and gives what is added to them, or leads to it."""
     output: str
     """The projection whose result is added to the residual; without it the sublayer adds nothing."""
+    total: str | None = None
+    """The module whose input is the residual with that result added, and nothing that depends on it; empty: what the
+    layer gives; None: there is none."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,8 @@ class Family:
     """How the residual is normalised: `layer` (LayerNorm), `rms` (scaled by w), `rms1` (scaled by 1 + w)."""
     attention: Attention | None = None
     """None: its graphs are not fused."""
+    decoder: Decoder | None = None
+    """None: it has no graphs that generate."""
     raw: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """Matrices of a layer that are bare parameters, by name relative to the layer: the axes that are its inputs."""
     watch: Callable[[nn.Module, str, Callable[[Tensor], None]], Callable[[], None]] | None = None

@@ -14,8 +14,10 @@ BERT = Family(
         neurons("intermediate.dense", down="output.dense"),
     ),
     sublayers={
-        "attention": Sublayer(("attention.self", "attention.output.dense"), "attention.output.dense"),
-        "ffn": Sublayer(("intermediate", "output.dense"), "output.dense"),
+        "attention": Sublayer(
+            ("attention.self", "attention.output.dense"), "attention.output.dense", "attention.output.LayerNorm"
+        ),
+        "ffn": Sublayer(("intermediate", "output.dense"), "output.dense", "output.LayerNorm"),
     },
     attention=_ATTENTION,
 )

@@ -10,8 +10,8 @@ DISTILBERT = Family(
     kinds=(heads(_ATTENTION, "attention.out_lin", "n_heads", "dim"), neurons("ffn.lin1", down="ffn.lin2")),
     width="dim",
     sublayers={
-        "attention": Sublayer(("attention",), "attention.out_lin"),
-        "ffn": Sublayer(("ffn.lin1", "ffn.lin2"), "ffn.lin2"),
+        "attention": Sublayer(("attention",), "attention.out_lin", "sa_layer_norm"),
+        "ffn": Sublayer(("ffn.lin1", "ffn.lin2"), "ffn.lin2", "output_layer_norm"),
     },
     attention=_ATTENTION,
 )

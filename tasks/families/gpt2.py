@@ -18,7 +18,7 @@ GPT2 = Family(
     ),
     width="n_embd",
     sublayers={
-        "attention": Sublayer(("attn",), "attn.c_proj"),
-        "ffn": Sublayer(("mlp",), "mlp.c_proj"),
+        "attention": Sublayer(("attn",), "attn.c_proj", "ln_2"),
+        "ffn": Sublayer(("mlp",), "mlp.c_proj", ""),
     },
 )

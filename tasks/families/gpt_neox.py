@@ -13,6 +13,6 @@ GPT_NEOX = Family(
     ),
     sublayers={
         "attention": Sublayer(("attention",), "attention.dense"),
-        "ffn": Sublayer(("mlp",), "mlp.dense_4h_to_h"),
+        "ffn": Sublayer(("mlp",), "mlp.dense_4h_to_h", ""),
     },
 )

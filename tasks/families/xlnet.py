@@ -39,7 +39,7 @@ XLNET = Family(
         neurons("ff.layer_1", down="ff.layer_2"),
     ),
     width="d_model",
-    sublayers={"ffn": Sublayer(("ff.layer_1", "ff.layer_2"), "ff.layer_2")},
+    sublayers={"ffn": Sublayer(("ff.layer_1", "ff.layer_2"), "ff.layer_2", "ff.layer_norm")},
     raw={**{f"rel_attn.{name}": (0,) for name in _PARTS}, "rel_attn.o": (1, 2)},
     watch=_watch,
     not_residual=("rel_attn.r:0",),

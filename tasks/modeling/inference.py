@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from tasks.core.errors import UserError
-from tasks.modeling.checkpoint import head_of, load
+from tasks.modeling.checkpoint import head_of, load, read_config
+from tasks.modeling.decoding import GraphModel, has_cache
 from tasks.text.data import Batch, Split
+from tasks.text.generation import Generation
 from tasks.text.task import joined
 
 Logits = NDArray[np.float32]
@@ -33,8 +35,8 @@ def forward(model: PreTrainedModel, *, bf16: bool = False) -> Forward:
     Args:
         bf16: matrix products in bfloat16, otherwise everything in float32.
     """
-    place, head = device(), head_of(type(model))
-    model.to(place).eval()
+    head = Generation.head if isinstance(model, GraphModel) else head_of(type(model))
+    place = model.to(device()).eval().device
 
     def run(batch: Batch) -> Logits:
         with torch.inference_mode(), torch.autocast(place.type, torch.bfloat16, enabled=bf16):
@@ -59,9 +61,25 @@ def open_model(directory: Path, threads: int) -> Forward:
     if not (directory / GRAPH).is_file():
         return forward(load(directory))
     session = open_session(directory / GRAPH, threads)
+    if has_cache(session):
+        return forward(GraphModel(read_config(directory), session))
     names = {entry.name for entry in session.get_inputs()}
     outputs = [entry.name for entry in session.get_outputs() if entry.name != "exit"]
     return lambda batch: joined(session.run(outputs, {k: v for k, v in batch.items() if k in names}))
+
+
+def open_causal(directory: Path, threads: int) -> PreTrainedModel:
+    """The model in `directory`, which writes text; see `open_model`.
+
+    Raises:
+        UserError: there is none, it cannot be read, or it is a graph without a cache.
+    """
+    if not (directory / GRAPH).is_file():
+        return load(directory).to(device())
+    session = open_session(directory / GRAPH, threads)
+    if not has_cache(session):
+        raise UserError(f"{directory / GRAPH}: a graph without a key-value cache writes no text; export it anew")
+    return GraphModel(read_config(directory), session)
 
 
 def open_session(graph: Path | bytes, threads: int | None = None) -> Any:

@@ -21,6 +21,8 @@ CLEAN: dict[str, Callable[[Mapping[str, Table], Data, Task], Clean]] = {
     "generation": lambda tables, data, _: clean_documents(tables, data),
 }
 """How the rows of a type of task are made."""
+SUMMARISED = ("classification", "multilabel")
+"""Types of task whose models read one place of a row."""
 REASONS = ("unlabelled", "other_labels", "empty", "duplicates", "leaked", "limit")
 
 
@@ -50,9 +52,11 @@ def prepare(data: Data, task: Task, model: Model, seed: int, root: Path, out: Pa
     check(splits, given.splits, given.classes, dropped, data)
 
     from tasks.prepare import documents, tokens, windows, write  # costs seconds; mistakes in the data show at once
+    from tasks.text.data import pads_left
 
     home = fetch(model.source, cache_dir(), root, "model")
-    tokenizer = tokens.load(home, task.max_length, pairs=data.text_pair is not None, pads=not generation)
+    left = task.type in SUMMARISED and pads_left(tokens.config_of(home))
+    tokenizer = tokens.load(home, task.max_length, pairs=data.text_pair is not None, pads=not generation, left=left)
     by_type: dict[str, Callable[..., tokens.Tokens]] = {
         "qa": partial(windows.encode, stride=task.doc_stride),
         "generation": partial(documents.encode, shared=task.doc_stride),
@@ -68,6 +72,7 @@ def prepare(data: Data, task: Task, model: Model, seed: int, root: Path, out: Pa
         "task": task.model_dump(mode="json"),
         "labels": given.classes,
         "pad_token_id": tokenizer.pad_token_id,
+        "pad_left": left,
         "splits": {
             name: write.describe(rows, encoded[name], given.classes, task.max_length) for name, rows in splits.items()
         },

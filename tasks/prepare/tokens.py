@@ -28,7 +28,9 @@ class Tokens:
     """How many there were before longer texts were cut off."""
 
 
-def load(directory: Path, max_length: int, *, pairs: bool, pads: bool = True) -> PreTrainedTokenizerBase:
+def load(
+    directory: Path, max_length: int, *, pairs: bool, pads: bool = True, left: bool = False
+) -> PreTrainedTokenizerBase:
     """The tokenizer in a model's directory; no code of the directory is run, no network asked.
 
     Args:
@@ -36,6 +38,7 @@ def load(directory: Path, max_length: int, *, pairs: bool, pads: bool = True) ->
         max_length: tokens that it will be asked for.
         pairs: whether it will be given two texts at a time.
         pads: whether it must have a padding token; otherwise the end-of-text token takes its place where it has none.
+        left: whether it is to pad on the left, for those who use the model elsewhere; otherwise as it did.
 
     Raises:
         UserError: there is none, it cannot be loaded, or it does not fit `max_length`.
@@ -46,7 +49,8 @@ def load(directory: Path, max_length: int, *, pairs: bool, pads: bool = True) ->
             f"{name}: holds no tokenizer (none of {', '.join(VOCABULARIES)}); add the model's tokenizer files"
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False, local_files_only=True)
+        side = {"padding_side": "left"} if left else {}  # set later it would not be saved
+        tokenizer = AutoTokenizer.from_pretrained(directory, trust_remote_code=False, local_files_only=True, **side)
     except Exception as error:  # the tokenizers library raises nothing narrower
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{name}: its tokenizer cannot be loaded ({reason}); fetch or save it again") from None
@@ -54,7 +58,7 @@ def load(directory: Path, max_length: int, *, pairs: bool, pads: bool = True) ->
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:
         raise UserError(f"{name}: its tokenizer has no padding token; set pad_token and save it again")
-    config = _config(directory)
+    config = config_of(directory)
     longest = config.get("max_position_embeddings", config.get("n_positions"))
     shortest = tokenizer.num_special_tokens_to_add(pair=pairs) + (2 if pairs else 1)
     if (isinstance(longest, int) and max_length > longest) or max_length < shortest:
@@ -103,7 +107,7 @@ def check_vocabulary(directory: Path, tokens: Sequence[Tokens]) -> None:
     Raises:
         UserError: an id is at or above the `vocab_size` of the model's config.
     """
-    size = _config(directory).get("vocab_size")
+    size = config_of(directory).get("vocab_size")
     highest = max((max(ids) for part in tokens for ids in part.input_ids), default=0)
     if isinstance(size, int) and highest >= size:
         raise UserError(
@@ -127,7 +131,12 @@ def _call(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Row], **options: An
     )
 
 
-def _config(directory: Path) -> dict[str, Any]:
+def config_of(directory: Path) -> dict[str, Any]:
+    """The config.json in a model's directory; empty where there is none.
+
+    Raises:
+        UserError: it is no JSON.
+    """
     path = directory / "config.json"
     try:
         config = read_json(path) if path.is_file() else {}

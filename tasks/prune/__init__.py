@@ -27,7 +27,7 @@ from tasks.prune.removed import dense_layers, removed_units, removed_weights
 from tasks.prune.unused import with_vocabulary
 from tasks.prune.weights import folded, masks, of_what_stays, thin
 from tasks.recipe.goal import Amount
-from tasks.recipe.pruning import Prune
+from tasks.recipe.pruning import ALONG, Prune
 from tasks.reconstruct.units import reconstruct
 from tasks.text.data import Split, read_split
 from tasks.text.registry import read_task
@@ -84,10 +84,8 @@ def prune(
         batches = _batches(sample, settings, source)
         if settings.reconstruct and chosen.kept and not early:
             rows = list(sample.by_length(settings.batch_size))
-            kept, facts["errors"] = reconstruct(
-                source, chosen.kept, batches, settings.damping, choose=criterion == "obs",
-                loss=lambda outputs, batch: task.loss(outputs, sample, rows[batch]),
-            )  # fmt: skip
+            anew = None if criterion not in ALONG else lambda outputs, batch: task.loss(outputs, sample, rows[batch])
+            kept, facts["errors"] = reconstruct(source, chosen.kept, batches, settings.damping, anew)
             chosen = replace(chosen, kept=kept)
         smaller = shrink(source, chosen.kept) if chosen.kept else source
         if weights:

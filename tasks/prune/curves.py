@@ -45,15 +45,15 @@ class Sensitivity:
 
     def __call__(self, units: Mapping[str, Units]) -> dict[str, dict[int, float]]:
         """By group, the loss at some numbers of units kept; 0 for all of them."""
-        if self.task.causal:
-            self.base = self._loss()
-        else:
+        if not self.task.causal:
             self.teacher = torch.from_numpy(logits(forward(self.model), self.split, self.batch_size))
         family = family_of(self.model.config.model_type)
         groups = {group.name: group for group in family.groups(self.model) if group.name in units}
         device = self.model.device
         batches = [{k: torch.from_numpy(v).to(device) for k, v in self.split.batch(r).items()} for r in self.rows]
         stream = Stream(self.model, batches)
+        if self.task.causal:
+            self.base = self._loss(stream, 0)
         found: dict[str, dict[int, float]] = {}
         for number, layer in enumerate(stream.layers):
             matrices = {matrix.tensor: matrix for matrix in layer_matrices(family, number, layer)}
@@ -87,7 +87,7 @@ class Sensitivity:
                     gone = sorted(set(range(group.count)) - set(kept))
                     for cut in group.cuts:
                         zero(parameters[cut.tensor].data, cut, gone)
-            losses[level] = self._loss() if len(kept) < group.count else 0.0
+            losses[level] = self._loss(stream, group.layer) if len(kept) < group.count else 0.0
             with torch.no_grad():
                 for name, value in before.items():
                     parameters[name].copy_(value)
@@ -104,11 +104,13 @@ class Sensitivity:
             matrix.bias.data.copy_(fit.bias)
 
     @torch.no_grad()
-    def _loss(self) -> float:
+    def _loss(self, stream: Stream, layer: int) -> float:
+        """Of the model as it is; layers below `layer` are as in the stream, and not run."""
         total = torch.zeros((), dtype=torch.float64)
-        for rows in self.rows:
+        for number, rows in enumerate(self.rows):
             batch = {k: torch.from_numpy(v).to(self.model.device) for k, v in self.split.batch(rows).items()}
-            outputs = self.model(**batch)
+            with stream.below(layer, number):
+                outputs = self.model(**batch)
             if self.teacher is None:
                 losses = self.task.loss(outputs, self.split, rows)
             else:

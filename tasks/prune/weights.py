@@ -11,9 +11,9 @@ from tasks.modeling.matrices import matrices
 from tasks.modeling.shrink import shrink
 from tasks.prune.plan import WEIGHT, Plan
 from tasks.recipe.goal import Amount
-from tasks.recipe.pruning import Prune
+from tasks.recipe.pruning import ALONG, PER_ROW, Prune
 from tasks.reconstruct.layerwise import Batches
-from tasks.reconstruct.weights import PER_ROW, adapt, drop, mask
+from tasks.reconstruct.weights import adapt, drop, mask
 
 Scores = Mapping[str, Tensor]
 
@@ -22,7 +22,7 @@ def thin(
     model: PreTrainedModel, scores: Scores, criterion: str, amount: Amount, batches: Batches, settings: Prune
 ) -> None:
     """Removes single weights by their scores; of OBS with an update the choice is made along the way."""
-    if settings.reconstruct and criterion == "obs" and amount.threshold is None:
+    if settings.reconstruct and criterion in ALONG and amount.threshold is None:
         adapt(model, amount, batches, damping=settings.damping)
         return
     chosen = masks(model, scores, criterion, amount)

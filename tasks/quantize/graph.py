@@ -1,6 +1,7 @@
 """An ONNX graph with one fused attention node per layer, whatever heads are left in it."""
 
 import contextlib
+import hashlib
 import io
 import logging
 import types
@@ -9,8 +10,11 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
 from onnxruntime.transformers.fusion_options import FusionOptions
 from onnxruntime.transformers.optimizer import optimize_model
 from torch import Tensor, nn
@@ -48,7 +52,7 @@ def fused_graph(
     example = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in names)
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length")
     model.eval()
-    with _fused(model, family, exits) as wrapper, _quiet():
+    with _fused(model, family, exits) as wrapper, quiet():
         program: Any = torch.onnx.export(
             wrapper,
             example,
@@ -66,7 +70,7 @@ def fused_graph(
     fused = sum(node.op_type == OPERATOR for node in proto.graph.node)
     if fused != there:
         raise RuntimeError(f"{fused} of {there} attention layers are fused")
-    return _bare(_plain_residuals(proto))
+    return _bare(_named(_plain_residuals(proto), model))
 
 
 class _Wrapper(nn.Module):
@@ -160,6 +164,26 @@ def _plain_residuals(proto: onnx.ModelProto) -> onnx.ModelProto:
     return proto
 
 
+def _named(proto: onnx.ModelProto, model: PreTrainedModel) -> onnx.ModelProto:
+    """Gives each operator with a matrix of the model the name of the module that the matrix is from."""
+    modules: dict[bytes, str] = {}
+    for name, module in model.named_modules():
+        weight = getattr(module, "weight", None)
+        if isinstance(weight, Tensor) and weight.ndim == 2:
+            for matrix in (weight, weight.T):
+                modules.setdefault(_digest(matrix.detach().cpu().numpy()), name)
+    matrices = {tensor.name: tensor for tensor in proto.graph.initializer if len(tensor.dims) == 2}
+    for node in proto.graph.node:
+        digests = (_digest(numpy_helper.to_array(matrices[name])) for name in node.input if name in matrices)
+        # A name is taken away when it is given: two operators of one matrix are two operators.
+        node.name = next(filter(None, (modules.pop(digest, None) for digest in digests)), node.name)
+    return proto
+
+
+def _digest(matrix: NDArray[Any]) -> bytes:
+    return hashlib.sha256(repr(matrix.shape).encode() + np.ascontiguousarray(matrix).tobytes()).digest()
+
+
 def _bare(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Without what the exporter noted about this machine, and without shapes that the fusions left stale."""
     del proto.graph.value_info[:]
@@ -177,8 +201,8 @@ def _bare(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hides the exporter's chatter about packages and names; errors come through."""
+def quiet() -> Iterator[None]:
+    """Hides the chatter of exporter and quantizer about packages, names and advice; errors come through."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

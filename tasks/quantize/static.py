@@ -1,7 +1,7 @@
 """Static int8: as dynamic, with the range of every activation fixed beforehand on calibration rows."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,27 +9,40 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, create_calibrator
 
-from tasks.quantize.dynamic import dynamic
+from tasks.quantize.dynamic import dynamic, operators
 from tasks.text.data import Batch
 
-METHODS = {
-    "minmax": CalibrationMethod.MinMax,
-    "entropy": CalibrationMethod.Entropy,
-    "percentile": CalibrationMethod.Percentile,
+METHODS: dict[str, tuple[CalibrationMethod, dict[str, float]]] = {
+    "minmax": (CalibrationMethod.MinMax, {}),
+    # By default there are as many bins as levels, which leaves entropy one threshold to choose from: the largest.
+    "entropy": (CalibrationMethod.Entropy, {"num_bins": 512, "num_quantized_bins": 128}),
+    "percentile": (CalibrationMethod.Percentile, {"num_bins": 2048, "percentile": 99.999}),
 }
 
 
-def static(graph: onnx.ModelProto, batches: Sequence[Batch], calibration: str) -> onnx.ModelProto:
+def static(
+    graph: onnx.ModelProto, batches: Sequence[Batch], calibration: str, kept: Collection[str] = ()
+) -> onnx.ModelProto:
     """The dynamic graph with each `DynamicQuantizeLinear` replaced by a `QuantizeLinear` of a calibrated range.
 
     Args:
         graph: fused, float32.
         batches: calibration rows.
         calibration: `minmax`, `entropy` or `percentile`, as ONNX Runtime's calibrators do them.
+        kept: names of operators that stay in float32.
     """
-    quantized = dynamic(graph, batches, calibration)
-    names = [node.input[0] for node in quantized.graph.node if node.op_type == "DynamicQuantizeLinear"]
-    found = ranges(graph, names, batches, calibration)
+    return fixed(dynamic(graph, batches, calibration, kept), ranges(graph, inputs(graph), batches, calibration))
+
+
+def inputs(graph: onnx.ModelProto) -> list[str]:
+    """The tensors that int8 in `graph` needs ranges of: activations that are multiplied by a matrix of the model."""
+    weighted = set(operators(graph))
+    found = [node.input[0] for node in graph.graph.node if node.name in weighted and node.op_type != "Gather"]
+    return list(dict.fromkeys(found))
+
+
+def fixed(quantized: onnx.ModelProto, found: Mapping[str, tuple[float, float]]) -> onnx.ModelProto:
+    """The dynamic graph `quantized`, changed in place to the ranges `found` of its activations."""
     for node in quantized.graph.node:
         if node.op_type != "DynamicQuantizeLinear":
             continue
@@ -54,9 +67,11 @@ def ranges(
     with tempfile.TemporaryDirectory() as directory:
         source = Path(directory) / "graph.onnx"
         onnx.save(probed, source)
-        method, options = METHODS[calibration], {"symmetric": False}
+        method, options = METHODS[calibration]
         augmented = str(Path(directory) / "augmented.onnx")
-        calibrator = create_calibrator(source, None, augmented, calibrate_method=method, extra_options=options)
+        calibrator = create_calibrator(
+            source, None, augmented, calibrate_method=method, extra_options={"symmetric": False, **options}
+        )
         for batch in batches:  # one by one: the histograms want arrays of one shape
             calibrator.collect_data(_Reader([batch]))
         data = calibrator.compute_data().data

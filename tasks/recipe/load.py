@@ -57,6 +57,28 @@ def read(pipeline: Path) -> Recipe:
     return _judge(checked, mistakes + more, pipeline)
 
 
+def changed(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
+    """`recipe` with other values at dotted keys; a number in a key counts the entries of a list.
+
+    Raises:
+        UserError: Everything that is wrong with it then, a line for each.
+    """
+    given = recipe.model_dump(mode="json")
+    for key, value in values.items():
+        *keys, last = key.split(".")
+        at: Any = given
+        for part in keys:
+            at = at[int(part) if isinstance(at, list) else part]
+        at[int(last) if isinstance(at, list) else last] = value
+    checked, mistakes = check(given, _defaults())
+    return _judge(checked, mistakes, Path(recipe.name))
+
+
+def difference(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe file must say for `resolve` to come to `recipe`."""
+    return _difference(_defaults(), recipe.model_dump(mode="json"))
+
+
 def dump(recipe: Recipe) -> str:
     """The text of params/pipeline.yaml: the whole recipe and the `dag` that dvc.yaml unrolls."""
     return HEADER + dumps({**recipe.model_dump(mode="json"), "dag": dag(recipe)})
@@ -156,6 +178,19 @@ def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _merge(merged[key], value) if both else value
     return merged
+
+
+def _difference(base: Mapping[str, Any], value: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of `value` that `base` has not; mappings entry by entry."""
+    found = {}
+    for key, new in value.items():
+        old = base.get(key)
+        if isinstance(new, dict) and isinstance(old, dict) and set(old) <= set(new):
+            if inner := _difference(old, new):
+                found[key] = inner
+        elif new != old:
+            found[key] = new
+    return found
 
 
 def _judge(recipe: Recipe | None, mistakes: Sequence[str], path: Path) -> Recipe:

@@ -12,7 +12,7 @@ from tasks.recipe.schema import Budget
 TIMED = ("latency_ms_b1", "latency_ms_b1_p95", "throughput_b32", "speedup_b1", "speedup_b32", "peak_memory")
 """Figures from times.json; None for a model that was not timed."""
 BASES = ("dense", "pruned", "student")
-METHODS = ("", "fp32", "dynamic", "static", "exits")
+METHODS = ("", "fp32", "dynamic", "static", "mixed", "exits", "int8_weights", "int4_weights")
 
 
 @dataclass(frozen=True)

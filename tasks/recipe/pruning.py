@@ -17,6 +17,10 @@ CriterionName = Literal[
     "random", "magnitude", "magnitude_l1", "gradient", "taylor", "taylor_absolute", "fisher", "activation", "wanda",
     "obs", "obs_fisher",
 ]  # fmt: skip
+PER_ROW = ("wanda",)
+"""Criteria that compare single weights within the outputs of a matrix, not over all of it."""
+ALONG = ("obs",)
+"""Criteria that choose along with the refitting, where there is one; their scores only say how many."""
 
 
 class Score(Section):

@@ -11,6 +11,7 @@ from pydantic import (
 from pydantic_core import PydanticKnownError
 
 from tasks.recipe.pruning import Prune, Score
+from tasks.recipe.search import SECTIONS, Search
 from tasks.recipe.section import Count, Positive, Section, Share
 from tasks.recipe.trainings import Dense, Distill, Finetune
 
@@ -23,6 +24,8 @@ METRICS: dict[str, tuple[str, ...]] = {
 """By type of task."""
 
 
+ACTIVATIONS_TOO, WEIGHT_ONLY = ("dynamic", "static"), ("int8_weights", "int4_weights")
+"""Methods of `quantize`: the first for models that judge texts, the second for those that write them."""
 _WINDOWED = ("qa", "generation")
 """Types of task whose rows are cut out of longer texts."""
 
@@ -88,6 +91,12 @@ class Budget(Section):
     max_flops: Annotated[float, Field(gt=0, le=1)] | None
 
 
+class Mixed(Section):
+    method: Literal["dynamic", "static"]
+    max_divergence: Positive
+    rows: Count
+
+
 class Exits(Section):
     depths: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1, max_length=3)]
     method: Literal["fp32", "dynamic", "static"]
@@ -97,9 +106,14 @@ class Exits(Section):
 
 class Quantize(Section):
     models: tuple[Literal["dense", "pruned", "student"], ...]
-    methods: Annotated[tuple[Literal["fp32", "dynamic", "static", "exits"], ...], Field(min_length=1)]
+    methods: Annotated[
+        tuple[Literal["fp32", "dynamic", "static", "mixed", "exits", "int8_weights", "int4_weights"], ...],
+        Field(min_length=1),
+    ]
     calibration_rows: Count
     calibration: Literal["minmax", "entropy", "percentile"]
+    verification_rows: Count
+    mixed: Mixed
     exits: Exits
 
 
@@ -114,6 +128,15 @@ class Evaluate(Section):
     new_tokens: Count
     temperature: Positive
     top_p: Annotated[float, Field(gt=0, le=1)]
+
+
+class Promote(Section):
+    margin: Annotated[float, Field(ge=0, le=1)]
+    max_latency_ms: Positive | None
+    max_slowdown: Positive | None
+    max_bytes: Count | None
+    max_growth: Positive | None
+    key: Annotated[str, Field(min_length=1)] | None
 
 
 class Recipe(Section):
@@ -133,6 +156,27 @@ class Recipe(Section):
     distill: Distill
     quantize: Quantize
     evaluate: Evaluate
+    promote: Promote
+    search: Search
+
+    @model_validator(mode="after")
+    def _searches_what_there_is(self) -> "Recipe":
+        given = self.model_dump(mode="json")
+        for key in self.search.space or {}:
+            section, _, rest = key.partition(".")
+            if section not in SECTIONS or not rest:
+                raise ValueError(
+                    f"search.space: {key}; a trial is a pruned model, made by settings of {', '.join(SECTIONS)}, "
+                    "such as score.criterion"
+                )
+            at = given
+            for part in key.split("."):
+                there = list(map(str, range(len(at)))) if isinstance(at, list) else list(at) if at else []
+                if part not in there:
+                    raise ValueError(f"search.space: {key}: there is no {part}, but {', '.join(there) or 'nothing'}")
+                at = at[int(part)] if isinstance(at, list) else at[part]
+                at = at if isinstance(at, dict | list) else {}
+        return self
 
     @model_validator(mode="after")
     def _student_exists(self) -> "Recipe":
@@ -165,6 +209,18 @@ class Recipe(Section):
                 raise ValueError("data.text_pair is not set; for qa it is the column of the context, such as context")
             if self.data.unescape:
                 raise ValueError("data.unescape is true; for qa it would move the answers in their contexts")
+        return self
+
+    @model_validator(mode="after")
+    def _quantizes_what_it_makes(self) -> "Recipe":
+        causal = self.task.type == "generation"
+        allowed = ("fp32", *(WEIGHT_ONLY if causal else (*ACTIVATIONS_TOO, "mixed", "exits")))
+        wrong = [method for method in self.quantize.methods if method not in allowed]
+        if wrong and self.quantize.models:
+            raise ValueError(
+                f"quantize.methods names {', '.join(wrong)}; for {self.task.type} there are {', '.join(allowed)}: "
+                "choose of them, or set quantize.models to []"
+            )
         return self
 
     @model_validator(mode="after")
@@ -209,8 +265,6 @@ class Recipe(Section):
         for name in ("labels", "text_pair"):
             if getattr(self.data, name) is not None:
                 raise ValueError(f"data.{name} is set; generation has texts alone, in data.text")
-        if self.quantize.models:
-            raise ValueError("quantize.models is not empty; graphs of causal models are not fused: set it to []")
         length = 1 + self.evaluate.prompt_tokens + self.evaluate.new_tokens
         if self.evaluate.prompts and length > self.task.max_length:
             raise ValueError(

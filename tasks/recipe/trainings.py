@@ -61,6 +61,7 @@ class Recovery(Training):
     hidden: NotNegative
     attention: NotNegative
     layer_map: LayerMap
+    quantize: bool
 
     @field_validator("layer_map", mode="wrap")
     @classmethod

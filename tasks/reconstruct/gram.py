@@ -16,86 +16,73 @@ ROWS = 4096
 
 @dataclass
 class Gram:
-    """Sums over tokens of the inputs that a layer sees, and of those that it saw in the dense model.
+    """Sums over tokens of the inputs X of a layer and, to fit it to, of the outputs Y that are wanted of it.
 
     Start with `Gram.empty`, feed with `add`. All tensors are float64, on one device.
-    Memory: 8 f^2 bytes for f features; with a dense stream of d features 8 (f^2 + f d + d^2).
+    Memory: 8 f (f + o) bytes for f features and o outputs.
 
     matrix: X^T X (features, features).
     total: the sum of X over tokens (features,).
-    tokens: how many rows were added, or the sum of their weights.
-    cross: X_dense^T X (dense_features, features), or None without a dense stream.
-    dense: X_dense^T X_dense (dense_features, dense_features), or None.
-    dense_total: the sum of X_dense over tokens (dense_features,), or None.
+    tokens: how many rows were added.
+    cross: Y^T X (outputs, features), or None if no outputs are given.
+    wanted: the sum of Y over tokens (outputs,), or None.
+    energy: the sum of Y^2.
     """
 
     matrix: Tensor
     total: Tensor
-    tokens: float = 0
+    tokens: int = 0
     cross: Tensor | None = None
-    dense: Tensor | None = None
-    dense_total: Tensor | None = None
+    wanted: Tensor | None = None
+    energy: float = 0
 
     @classmethod
-    def empty(cls, features: int, dense_features: int | None = None, device: torch.device | str = "cpu") -> "Gram":
-        """Sums over no tokens yet; with `dense_features`, every `add` takes the dense model's inputs too."""
+    def empty(cls, features: int, outputs: int | None = None, device: torch.device | str = "cpu") -> "Gram":
+        """Sums over no tokens yet; with `outputs`, every `add` takes what is wanted too."""
 
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.float64, device=device)
 
-        if dense_features is None:
-            return cls(zeros(features, features), zeros(features))
-        return cls(
-            matrix=zeros(features, features),
-            total=zeros(features),
-            cross=zeros(dense_features, features),
-            dense=zeros(dense_features, dense_features),
-            dense_total=zeros(dense_features),
-        )
+        wanted = (None, None) if outputs is None else (zeros(outputs, features), zeros(outputs))
+        return cls(zeros(features, features), zeros(features), 0, *wanted)
 
-    def add(self, x: Tensor, dense: Tensor | None = None, weights: Tensor | None = None) -> None:
-        """Adds a batch `x` (..., features), of any float type, and the same tokens in the dense model.
-
-        `weights` (tokens,) says how much each counts; all the same if None.
+    def add(self, x: Tensor, wanted: Tensor | None = None) -> None:
+        """Adds a batch `x` (..., features), of any float type, and what is wanted of its tokens (..., outputs).
 
         Leave out padding first (`x[attention_mask.bool()]`): it is no token. Products of 4096 rows are taken in the
-        type of `x` and added up in float64. Time: O(tokens f^2). Raises ValueError where the two streams do not belong
+        type of `x` and added up in float64. Time: O(tokens f (f + o)). Raises ValueError where the two do not belong
         together.
         """
         x = x.detach().reshape(-1, self.matrix.shape[0])
-        if (dense is None) != (self.dense is None):
-            raise ValueError("This Gram was made " + ("without" if self.dense is None else "for") + " a dense stream")
-        other = None if self.dense is None or dense is None else dense.detach().reshape(-1, self.dense.shape[0])
-        if other is not None and len(other) != len(x):
-            raise ValueError(f"{len(x)} tokens of the pruned model against {len(other)} of the dense one")
+        if (wanted is None) != (self.cross is None):
+            raise ValueError("This Gram was made " + ("without" if self.cross is None else "for") + " wanted outputs")
+        y = None if self.cross is None or wanted is None else wanted.detach().reshape(-1, self.cross.shape[0])
+        if y is not None and len(y) != len(x):
+            raise ValueError(f"{len(x)} tokens against outputs of {len(y)}")
         for start in range(0, len(x), ROWS):
             rows = x[start : start + ROWS].to(self.matrix.device)
-            each = rows if weights is None else rows * weights[start : start + ROWS, None].to(rows)
-            self.matrix += each.T @ rows
-            self.total += each.double().sum(0)
-            if other is not None and self.cross is not None and self.dense is not None and self.dense_total is not None:
-                dense_rows = other[start : start + ROWS].to(self.matrix.device)
-                each_dense = (
-                    dense_rows if weights is None else dense_rows * weights[start : start + ROWS, None].to(rows)
-                )
-                self.cross += each_dense.T @ rows
-                self.dense += each_dense.T @ dense_rows
-                self.dense_total += each_dense.double().sum(0)
-        self.tokens += len(x) if weights is None else float(weights.double().sum())
+            self.matrix += rows.T @ rows
+            self.total += rows.double().sum(0)
+            if y is not None and self.cross is not None and self.wanted is not None:
+                asked = y[start : start + ROWS].to(rows)
+                self.cross += asked.T @ rows
+                self.wanted += asked.double().sum(0)
+                self.energy += float(asked.double().square().sum())
+        self.tokens += len(x)
 
     def centred(self) -> "Gram":
-        """The same sums of X minus its mean over tokens: what is left to the weights once a bias is fitted beside them.
+        """The same sums less the means over tokens: what is left to the weights once a bias is fitted beside them.
 
         A least-squares fit with a constant-one feature appended to X has these as its normal equations. Totals stay.
         """
         if self.tokens == 0:
             raise ValueError("No tokens were added")
         matrix = self.matrix - torch.outer(self.total, self.total) / self.tokens
-        if self.cross is None or self.dense is None or self.dense_total is None:
+        if self.cross is None or self.wanted is None:
             return replace(self, matrix=matrix)
-        cross = self.cross - torch.outer(self.dense_total, self.total) / self.tokens
-        dense = self.dense - torch.outer(self.dense_total, self.dense_total) / self.tokens
-        return replace(self, matrix=matrix, cross=cross, dense=dense)
+        cross = self.cross - torch.outer(self.wanted, self.total) / self.tokens
+        energy = self.energy - float(self.wanted.square().sum()) / self.tokens
+        return replace(self, matrix=matrix, cross=cross, energy=energy)
 
 
 def damped(matrix: Tensor, share: float) -> Tensor:

@@ -1,11 +1,14 @@
-"""Removal of units with the weights that stay adapted: layer by layer, by least squares on calibration rows.
+"""Removal of units with what stays adapted: layer by layer, by least squares on calibration rows.
 
 What a unit gives to the rest of the model goes through the last tensor of its group (`Group.cuts`). With the inputs X
-of that matrix as the model pruned so far computes them, its new weights are those that best give what the dense model
-gave there (see `least_squares`). Nothing is trained.
+of that matrix as the model pruned so far computes them, its new weights are those that best bring the residual stream,
+with the matrix's output added, back to what it is in the dense model (or, where the family names no such place, the
+output alone). The matrices that read the stream are fitted too: to what they gave in the dense model. Nothing is
+trained.
 """
 
 import copy
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,12 +17,13 @@ from transformers import PreTrainedModel
 
 from tasks.core.progress import progress
 from tasks.families import family_of
-from tasks.families.anatomy import LAYER, WHOLE, WIDTH, Group, Kept
+from tasks.families.anatomy import LAYER, WHOLE, WIDTH, Family, Group, Kept
 from tasks.modeling.matrices import Matrix, layer_matrices, matrices
 from tasks.modeling.shrink import chosen, zero
 from tasks.reconstruct.gram import Gram, damped
-from tasks.reconstruct.layerwise import Batches, Loss, Stream
+from tasks.reconstruct.layerwise import Batches, Stream
 from tasks.reconstruct.least_squares import least_squares
+from tasks.reconstruct.steepness import Loss, steepness
 from tasks.reconstruct.structured import greedy_removal
 
 
@@ -33,16 +37,12 @@ class Join:
     """Whose units may be chosen anew: that of a matrix that joins units of one kind, each as good as any other."""
     kept: list[int]
     """Of these units."""
+    total: str | None
+    """See `Sublayer.total`."""
 
 
 def reconstruct(
-    model: PreTrainedModel,
-    kept: Kept,
-    batches: Batches,
-    damping: float = 0.01,
-    *,
-    choose: bool = False,
-    loss: Loss | None = None,
+    model: PreTrainedModel, kept: Kept, batches: Batches, damping: float = 0.01, choose: Loss | None = None
 ) -> tuple[dict[str, list[list[int]]], dict[str, float]]:
     """Makes the units not in `kept` give nothing and adapts the others; `model` keeps its shapes (see `shrink`).
 
@@ -54,45 +54,73 @@ def reconstruct(
         batches: calibration rows, on the model's device.
         damping: see `least_squares`.
         choose: as many units stay, but which ones is chosen anew by OBS (see `structured.py`), on the inputs that
-            each matrix really gets once the layers below are pruned.
-
-        loss: tokens count by how steep it is in them; all alike if None.
+            each matrix really gets once the layers below are pruned, and by how this loss depends on its output (see
+            `steepness.py`).
 
     Returns:
-        `kept` with what was chosen; and by name of the matrix, the share of its output's energy that is lost.
+        `kept` with what was chosen; and by name of the matrix that joins units, the share of the wanted output's energy
+        that is missed.
     """
     model.eval()
     joins, gone = _joins(model, kept)
-    stream = Stream(model, batches, loss)
+    steep = (
+        {} if choose is None else steepness(model, batches, choose, [m for m in matrices(model) if m.tensor in joins])
+    )
+    stream = Stream(model, batches)
     dense = copy.copy(stream)
     dense.hidden = list(stream.hidden)
     errors: dict[str, float] = {}
+    drifted = False
     for number, layer in enumerate(stream.layers):
         original = copy.deepcopy(layer)
         for group in gone:
             if group.layer == number:
                 _silence(model, group)
+                drifted = True
         if (LAYER, number) not in {(group.kind, group.layer) for group in gone}:
-            pairs = zip(*(layer_matrices(stream.family, number, one) for one in (layer, original)), strict=True)
-            for matrix, before in pairs:
-                join = joins.get(matrix.tensor)
-                if join and (errors or gone or not bool(join.stay.all())):
-                    gram = _gram(number, (stream, layer, matrix), (dense, original, before))
+            mine, before = ({m.tensor: m for m in layer_matrices(stream.family, number, x)} for x in (layer, original))
+            for names in _in_turn(list(mine), joins):
+                join = joins.get(names[0])
+                if not drifted and (join is None or bool(join.stay.all())):
+                    continue
+                total = None if join is None else join.total
+                sides = (stream, layer, [mine[n] for n in names]), (dense, original, [before[n] for n in names])
+                for matrix, gram in _grams(number, *sides, total):
+                    if join is None:
+                        _fit(matrix, gram, torch.ones(matrix.width, dtype=torch.bool), damping)
+                        continue
                     if choose and join.group:
-                        _choose(matrix, gram, join, damping)
+                        _choose(matrix, gram, join, damping, steep.get(matrix.tensor))
                     errors[matrix.tensor] = _fit(matrix, gram, join.stay, damping)
+                    drifted = True
             stream.advance(number, layer)
         dense.advance(number, original)
         progress("layer", number + 1, len(stream.layers))
     return _with(model, kept, joins), errors
 
 
+def _in_turn(names: Sequence[str], joins: dict[str, Join]) -> Iterator[list[str]]:
+    """The matrices of a layer in their order: each that joins units alone, those between together."""
+    readers: list[str] = []
+    for name in names:
+        if name not in joins:
+            readers.append(name)
+            continue
+        if readers:
+            yield readers
+        readers = []
+        yield [name]
+    if readers:
+        yield readers
+
+
 def _joins(model: PreTrainedModel, kept: Kept) -> tuple[dict[str, Join], list[Group]]:
     """Of each matrix that joins units what stays; and the sublayers and layers that go, whose matrices are none."""
+    family = family_of(model.config.model_type)
     found = {matrix.tensor: matrix for matrix in matrices(model)}
     joins: dict[str, Join] = {}
     gone: list[Group] = []
-    for group, units in chosen(family_of(model.config.model_type), model, kept):
+    for group, units in chosen(family, model, kept):
         if group.kind in WHOLE and not units:
             gone.append(group)
         elif group.kind not in (*WHOLE, WIDTH):
@@ -102,9 +130,9 @@ def _joins(model: PreTrainedModel, kept: Kept) -> tuple[dict[str, Join], list[Gr
             mine[matrix.columns(cut, units)] = True
             other = joins.get(cut.tensor)
             if other is None:
-                joins[cut.tensor] = Join(mine, group, units)
+                joins[cut.tensor] = Join(mine, group, units, _total(family, cut.tensor))
             else:  # two kinds share the matrix: what one chose binds the other
-                joins[cut.tensor] = Join(other.stay & mine, None, [])
+                joins[cut.tensor] = Join(other.stay & mine, None, [], other.total)
     silent = {(group.layer, group.kind) for group in gone}
     return {n: j for n, j in joins.items() if (found[n].layer, _sublayer(model, n)) not in silent}, gone
 
@@ -115,13 +143,15 @@ def _silence(model: PreTrainedModel, group: Group) -> None:
         zero(parameters[cut.tensor].data, cut, [0])
 
 
-def _choose(matrix: Matrix, gram: Gram, join: Join, damping: float) -> None:
-    """Chooses as many units of the join's group by greedy removal, against what the dense model computes."""
+def _choose(matrix: Matrix, gram: Gram, join: Join, damping: float, steep: Tensor | None) -> None:
+    """Chooses as many units of the join's group by greedy removal, against what is wanted of the matrix."""
     if join.group is None or len(join.kept) == join.group.count:
         return
     sums = gram if matrix.bias is None else gram.centred()
     columns = torch.arange(matrix.width, device=sums.matrix.device)
-    target = least_squares(matrix.read(), sums, columns, damping).weight
+    bias = None if matrix.bias is None else matrix.bias.detach()
+    target = least_squares(matrix.read().double(), gram, columns, damping, bias).weight
+    target = target if steep is None else steep @ target
     blocks = [matrix.columns(join.group.cuts[-1], [unit]).tolist() for unit in range(join.group.count)]
     removal = greedy_removal(target, damped(sums.matrix, damping), blocks, len(blocks) - len(join.kept))
     join.kept = sorted(set(range(len(blocks))) - set(removal.order))
@@ -145,14 +175,34 @@ def _sublayer(model: PreTrainedModel, tensor: str) -> str:
     return next(kind.sublayer for kind in family.kinds if tensor.endswith(f".{kind.cuts[-1][0]}"))
 
 
-def _gram(number: int, mine: tuple[Stream, nn.Module, Matrix], dense: tuple[Stream, nn.Module, Matrix]) -> Gram:
-    width = mine[2].width
-    gram = Gram.empty(width, width, mine[2].parameter.device)
-    streams = (stream.inputs(number, layer, [matrix]) for stream, layer, matrix in (mine, dense))
-    for batch, (x, target) in enumerate(zip(*streams, strict=True)):
-        weights = mine[0].weights[batch][number] if mine[0].weights else None
-        gram.add(x[mine[2].tensor], target[mine[2].tensor], weights)
-    return gram
+def _total(family: Family, tensor: str) -> str | None:
+    """Where the output of the matrix is seen with the residual."""
+    outputs = {f".{part.output}.weight": part.total for part in family.sublayers.values()}
+    return next((total for output, total in outputs.items() if tensor.endswith(output)), None)
+
+
+Side = tuple[Stream, nn.Module, list[Matrix]]
+
+
+def _grams(number: int, mine: Side, dense: Side, total: str | None) -> list[tuple[Matrix, Gram]]:
+    """Of each matrix the sums over its inputs, and over what is wanted of it, without a bias that it has not."""
+    made = []
+    for matrix in mine[2]:
+        outputs = matrix.parameter.numel() // matrix.width
+        made.append((matrix, Gram.empty(matrix.width, outputs, matrix.parameter.device)))
+    before = [(m.read(), None if m.bias is None else m.bias.detach()) for m in dense[2]]
+    runs = (stream.inputs(number, layer, found, total) for stream, layer, found in (mine, dense))
+    for seen, known, live in zip(*runs, mine[0].masks, strict=True):
+        tokens = int(live.sum())
+        for (matrix, gram), (weight, bias) in zip(made, before, strict=True):
+            x = seen[matrix.tensor]
+            if len(x) != tokens:  # it reads positions alone, which do not change
+                continue
+            wanted = nn.functional.linear(x if total is not None else known[matrix.tensor], weight, bias)
+            if total is not None:
+                wanted += known[total] - seen[total]
+            gram.add(x, wanted)
+    return [(matrix, gram) for matrix, gram in made if gram.tokens]
 
 
 def _fit(matrix: Matrix, gram: Gram, stay: Tensor, damping: float) -> float:

@@ -9,8 +9,9 @@ lies between removal without an update and the exact least-squares weights of th
 import torch
 from torch import Tensor
 
+from tasks.modeling.lowest import lowest
 from tasks.reconstruct.gram import damped, inverse_root
-from tasks.reconstruct.masks import check_pattern, drop_lowest, removed
+from tasks.reconstruct.masks import check_pattern, removed
 
 
 def sparsegpt(
@@ -50,13 +51,13 @@ def sparsegpt(
         scale = corner.diagonal()[:, None]
         if ratio is not None:
             lost = removed(ratio, rows * stop) - removed(ratio, rows * start)
-            kept[start:stop] = drop_lowest((part / scale).square().view(1, -1), lost).view(part.shape)
+            kept[start:stop] = ~lowest((part / scale).square().flatten(), lost).view(part.shape)
         errors = torch.empty_like(part)
         for j in range(stop - start):
             if pattern is not None and j % pattern[1] == 0:
                 group = slice(j, j + pattern[1])
                 costs = (part[group] / scale[group]).square()
-                kept[start:stop][group] = drop_lowest(costs.T, pattern[1] - pattern[0]).T
+                kept[start:stop][group] = ~lowest(costs.T, pattern[1] - pattern[0]).T
             errors[j] = part[j].masked_fill(kept[start + j], 0) / scale[j]
             part[j:].addr_(corner[j, j:], errors[j], alpha=-1)
         columns[stop:].addmm_(root[start:stop, stop:].T, errors, alpha=-1)

@@ -19,9 +19,6 @@ from tasks.reconstruct.layerwise import Batches, Stream
 from tasks.reconstruct.masks import by_pattern, by_ratio, by_threshold
 from tasks.reconstruct.unstructured import sparsegpt
 
-PER_ROW = ("wanda",)
-"""Criteria whose scores compare within an output only."""
-
 
 def mask(matrix: Matrix, scores: Tensor, amount: Amount, *, per_row: bool) -> Tensor:
     """Which weights of a matrix stay, shape (outputs, inputs).

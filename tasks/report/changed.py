@@ -110,10 +110,10 @@ def changed(task: str, labels: Sequence[str], predictions: Path, model: str | No
     }
 
 
-def excerpts(prepared: Path, rows: Sequence[int]) -> list[str]:
-    """Beginnings of the texts of the given test examples; of pairs both, of questions the question."""
-    path = prepared / "test.examples.parquet"
-    path = path if path.is_file() else prepared / "test.parquet"
+def excerpts(prepared: Path, rows: Sequence[int], split: str = "test") -> list[str]:
+    """Beginnings of the texts of the given examples of a split; of pairs both, of questions the question."""
+    path = prepared / f"{split}.examples.parquet"
+    path = path if path.is_file() else prepared / f"{split}.parquet"
     there = pq.read_schema(path).names
     columns = [name for name in ("question", "text", "text_pair") if name in there]
     taken = pq.read_table(path, columns=columns).take(list(rows)).to_pylist()

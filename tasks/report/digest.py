@@ -18,7 +18,13 @@ def digest(recipe: Recipe, prepared: Path, rounds: Path, evaluated: Path, times:
     fastest = front(found.models, "latency_ms_b1", smaller=True)
     samples = evaluated / "test" / "samples.json"
     marked = [
-        {**facts, "best": name == best, "front": name in fastest, "keeps_quality": found.keeps_quality(name)}
+        {
+            **facts,
+            "best": name == best,
+            "front": name in fastest,
+            "keeps_quality": found.keeps_quality(name),
+            "checks": [asdict(check) for check in found.checks[name]],
+        }
         for name, facts in found.models.items()
     ]
     checks = found.checks.get(best, [])

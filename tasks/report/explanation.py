@@ -9,6 +9,7 @@ from tasks.report.changed import against, changed
 from tasks.report.reasons import reasons
 from tasks.report.scores import mass
 from tasks.report.sensitivity import sensitivity
+from tasks.report.verified import verified
 
 
 def explanation(recipe: Recipe, facts: dict[str, Any], data: Path, models: Path) -> dict[str, Any]:
@@ -22,7 +23,8 @@ def explanation(recipe: Recipe, facts: dict[str, Any], data: Path, models: Path)
     Returns:
         `importance` (by round and kind, each layer's share of the scores), `sensitivity` (curves, where measured),
         `removed` (by round: rules, thresholds, scores next to them, zeros, refit errors), `agreement` (rank
-        correlations of criteria, or None) and `changed` (examples whose answer changed, or None).
+        correlations of criteria, or None), `changed` (examples whose answer changed, or None) and `verified` (how far
+        each quantized graph is from its checkpoint).
     """
     scored, cut = data / "scores", models / "cut"
     predictions = data / "evaluate" / "test" / "predictions.parquet"
@@ -34,4 +36,5 @@ def explanation(recipe: Recipe, facts: dict[str, Any], data: Path, models: Path)
         "removed": reasons(cut, recipe.prune),
         "agreement": agreement(scored / "r1" / "compare.safetensors", recipe.prune.normalize),
         "changed": changed(recipe.task.type, facts["data"]["labels"], predictions, model),
+        "verified": verified(recipe.task.type, facts["data"]["labels"], facts["models"], models.parent),
     }

@@ -11,6 +11,7 @@ from tasks.recipe.schema import Recipe
 from tasks.report import words
 from tasks.report.agreement import agreement_picture
 from tasks.report.canvas import COLOURS
+from tasks.report.card import write_cards
 from tasks.report.changed import SHOWN, excerpts
 from tasks.report.curves import curves
 from tasks.report.digest import digest
@@ -20,10 +21,11 @@ from tasks.report.removed import removed, short, zeros
 from tasks.report.scores import mass_picture, scores
 from tasks.report.sensitivity import sensitivity_picture
 from tasks.report.tradeoff import tradeoff
+from tasks.report.verified import with_texts
 
 
 def report(recipe: Recipe, root: Path, out: Path) -> None:
-    """Writes report.html, report.json, explanation.json (why) and the pictures as PNG.
+    """Writes report.html, report.json, explanation.json (why), the pictures as PNG, and a card for every model.
 
     Args:
         recipe: Its name, budget and prune settings are shown.
@@ -38,6 +40,7 @@ def report(recipe: Recipe, root: Path, out: Path) -> None:
     write_json(out / "report.json", facts)
     why = explanation(recipe, facts, data, models)
     write_json(out / "explanation.json", why)
+    write_cards(recipe, facts, root, out / "cards")
     first = (why["changed"] or {"examples": []})["examples"][:SHOWN]
     environment = Environment(
         loader=PackageLoader("tasks.report", "."),
@@ -62,6 +65,7 @@ def report(recipe: Recipe, root: Path, out: Path) -> None:
         facts=facts,
         why=why,
         shown=list(zip(first, excerpts(prepared, [entry["index"] for entry in first]), strict=True)) if first else [],
+        verified=with_texts(why["verified"], prepared),
         dense=next(model for model in facts["models"] if model["name"] == "dense"),
         best=next((model for model in facts["models"] if model["best"]), None),
         pictures={name: Markup(svg) for name, svg in _pictures(recipe, facts, why, scored, models, out).items()},  # noqa: S704

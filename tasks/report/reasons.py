@@ -7,7 +7,7 @@ from typing import Any
 
 from tasks.core.files import read_json
 from tasks.recipe.outcome import round_number
-from tasks.recipe.pruning import Prune
+from tasks.recipe.pruning import ALONG, PER_ROW, Prune
 
 SUBLAYER = {"head": "attention", "kv_group": "attention", "neuron": "ffn"}
 """Where units lie: they go with it."""
@@ -157,12 +157,12 @@ def _weights_rule(plan: Mapping[str, Any], settings: Prune) -> dict[str, str]:
     amount = _amount(plan, "weight")
     if "threshold" in amount:
         return {"weight": f"what scores {amount['threshold']:.4g} or less goes, as the recipe says"}
-    if plan["criterion"] == "obs" and settings.reconstruct and plan["unselected"] == "remove":
+    if plan["criterion"] in ALONG and settings.reconstruct and plan["unselected"] == "remove":
         return {
             "weight": "chosen column by column while the others are updated, so the first scores say it only roughly"
         }
     if "pattern" in amount:
         kept, every = amount["pattern"]
         return {"weight": f"of every {every} consecutive inputs the {kept} highest stay"}
-    where = "output of a matrix" if plan["criterion"] == "wanda" else "matrix"
+    where = "output of a matrix" if plan["criterion"] in PER_ROW else "matrix"
     return {"weight": f"the lowest of each {where} go, the same share of every one"}

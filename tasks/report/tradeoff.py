@@ -13,12 +13,14 @@ from tasks.recipe.outcome import front
 from tasks.report.canvas import COLOURS, canvas, colour_of, note, save, spread
 from tasks.report.labels import Point, label
 
-MARKERS = {"pytorch": "o", "fp32": "s", "dynamic": "D", "static": "^"}
+MARKERS = {"pytorch": "o", "fp32": "s", "dynamic": "D", "static": "^", "int8_weights": "v", "int4_weights": "P"}
 FORMATS = {
     "pytorch": "PyTorch fp32",
     "fp32": "ONNX fp32",
     "dynamic": "ONNX int8, dynamic",
     "static": "ONNX int8, static",
+    "int8_weights": "ONNX, weights int8",
+    "int4_weights": "ONNX, weights int4",
 }
 
 

@@ -1,7 +1,8 @@
 """Prepared splits: tokenised rows, and padded batches of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,8 @@ class Split:
     """For question answering."""
     documents: Documents | None = None
     """For generation, where the rows are not blocks of all texts in a stream."""
+    pad_left: bool = False
+    """Whether a batch is filled before its rows, not behind them."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -76,14 +79,27 @@ class Split:
             offsets=[self.windows.offsets[i] for i in rows],
         )
         documents = self.documents and replace(self.documents, document=self.documents.document[rows])
-        return Split([self.input_ids[i] for i in rows], types, self.labels[rows], self.pad, windows, documents)
+        ids = [self.input_ids[i] for i in rows]
+        return Split(ids, types, self.labels[rows], self.pad, windows, documents, self.pad_left)
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        return int(self.lengths.max())
 
     def batch(self, rows: Sequence[int] | NDArray[np.int64]) -> Batch:
-        """The given rows padded to the longest: `input_ids`, `attention_mask` (and types), shape (rows, length)."""
-        batch = {"input_ids": _pad([self.input_ids[i] for i in rows], self.pad)}
-        batch["attention_mask"] = _pad([np.ones(len(self.input_ids[i]), np.int64) for i in rows], 0)
+        """The given rows padded to the longest: `input_ids`, `attention_mask` (and types), shape (rows, length).
+
+        Beyond 64 tokens they are padded on to a multiple of 8: libraries keep a kernel for each shape, and those of
+        300 lengths fill gigabytes.
+        """
+        ids = [self.input_ids[i] for i in rows]
+        length = max(len(row) for row in ids)
+        length = length if length <= 64 else min(-(-length // 8) * 8, self.longest)
+        pad = partial(_pad, length=length, left=self.pad_left)
+        batch = {"input_ids": pad(ids, self.pad), "attention_mask": pad([np.ones_like(row) for row in ids], 0)}
         if self.token_type_ids is not None:
-            batch["token_type_ids"] = _pad([self.token_type_ids[i] for i in rows], 0)
+            batch["token_type_ids"] = pad([self.token_type_ids[i] for i in rows], 0)
         return batch
 
     def by_length(self, size: int) -> Iterator[NDArray[np.int64]]:
@@ -91,6 +107,11 @@ class Split:
         order = np.argsort(self.lengths, kind="stable")
         for start in range(0, len(order), size):
             yield order[start : start + size]
+
+
+def pads_left(config: Mapping[str, Any]) -> bool:
+    """Whether a classifier of this config.json takes what stands last in a batch for a row's summary, as XLNet does."""
+    return config.get("summary_type") == "last"
 
 
 def read_split(prepared: Path, name: str, model: Path | None = None) -> Split:
@@ -165,7 +186,7 @@ def _read(prepared: Path, name: str) -> Split:
     examples = prepared / f"{name}.examples.parquet"
     ids, pad = _arrays(table, "input_ids"), special["pad_token_id"]
     if not examples.is_file():
-        return Split(ids, types, labels, pad)
+        return Split(ids, types, labels, pad, pad_left=special["pad_left"])
     if "document" in table.column_names:
         texts = pq.read_table(examples)["text"].to_pylist()
         return Split(ids, types, labels, pad, documents=Documents(texts, table["document"].to_numpy().astype(np.int64)))
@@ -185,8 +206,9 @@ def _arrays(table: Any, column: str) -> list[NDArray[np.int64]]:
     return [np.asarray(row, dtype=np.int64) for row in table[column].to_pylist()]
 
 
-def _pad(rows: list[NDArray[np.int64]], fill: int) -> NDArray[np.int64]:
-    out = np.full((len(rows), max(len(row) for row in rows)), fill, np.int64)
+def _pad(rows: list[NDArray[np.int64]], fill: int, *, length: int, left: bool) -> NDArray[np.int64]:
+    out = np.full((len(rows), length), fill, np.int64)
     for i, row in enumerate(rows):
-        out[i, : len(row)] = row
+        start = length - len(row) if left else 0
+        out[i, start : start + len(row)] = row
     return out

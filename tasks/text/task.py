@@ -53,7 +53,7 @@ class TaskType(ABC):
     """As `metrics`, but only to be shown: higher need not be better."""
     causal: ClassVar[bool] = False
     """Whether models predict the next token: text is generated to show what they do, the teacher is asked anew in every
-    step (its outputs are too many to keep), and they are delivered in PyTorch."""
+    step (its outputs are too many to keep), and rounds are timed in PyTorch."""
 
     @classmethod
     @abstractmethod

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tasks.core.errors import UserError
 from tasks.families.anatomy import Group
+from tasks.modeling.lowest import lowest
 from tasks.recipe.cubic import ratio_at
 from tasks.training.extra import Extra, Parameters
 from tasks.training.units import matrices
@@ -145,10 +146,11 @@ class Gradual(Masked):
         sizes = {n: torch.where(self.masks[n], w.abs(), -1.0) for n, w in self.weights.items()}  # the gone go first
         if self.scope == "layer":
             for name, size in sizes.items():
-                self.masks[name] = ~smallest(size, self._count(progress, self.gone[name], size.numel()))
+                gone = lowest(size.flatten(), self._count(progress, self.gone[name], size.numel()))
+                self.masks[name] = ~gone.view_as(size)
             return
         together = torch.cat([size.flatten() for size in sizes.values()])
-        gone = smallest(together, self._count(progress, sum(self.gone.values()), together.numel()))
+        gone = lowest(together, self._count(progress, sum(self.gone.values()), together.numel()))
         start = 0
         for name, size in sizes.items():
             self.masks[name] = ~gone[start : start + size.numel()].view_as(size)
@@ -236,18 +238,6 @@ class Regrowth(Masked):
 
 def _regrown(weight: Tensor, gradient: Tensor, mask: Tensor, share: float) -> Tensor:
     dropped = round(share * int(mask.sum()))
-    gone = smallest(torch.where(mask, weight.abs(), math.inf), dropped)
+    gone = lowest(torch.where(mask, weight.abs(), math.inf).flatten(), dropped).view_as(mask)
     stays = mask & ~gone
-    return stays | smallest(torch.where(stays, math.inf, -gradient.abs()), dropped)
-
-
-def smallest(values: Tensor, count: int) -> Tensor:
-    """Mask of exactly `count` smallest entries, the first of equals; bool, shape of `values`."""
-    flat = values.flatten()
-    if count == 0:
-        return torch.zeros_like(values, dtype=torch.bool)
-    threshold = flat.kthvalue(count).values
-    chosen = flat < threshold
-    equal = (flat == threshold).nonzero().flatten()
-    chosen[equal[: count - int(chosen.sum())]] = True
-    return chosen.view_as(values)
+    return stays | lowest(torch.where(stays, math.inf, -gradient.abs()).flatten(), dropped).view_as(mask)

@@ -18,6 +18,7 @@ from tasks.text.vocabulary import copy_tokenizer
 from tasks.training.chosen import masks, penalties
 from tasks.training.early import Early
 from tasks.training.extra import Extra
+from tasks.training.int8 import Int8
 from tasks.training.launch import is_first, launch
 from tasks.training.layers import LayerDistillation
 from tasks.training.loop import fit, mixed_precision
@@ -73,11 +74,15 @@ def _work(course: Course) -> None:
         layers = _layers(as_read_by(load(course.dense), course.start), rows, settings, course.seed)
         inside.insert(0, layers)
         objective = joint(objective, layers.losses)
+    int8 = Int8(model) if isinstance(settings, Recovery) and settings.quantize else None
+    inside += [int8] if int8 else []
     history = fit(
         model, rows, validation, settings, objective, task, course.metric, course.seed, course.scratch, inside
     )
     if layers:
         layers.release(model)
+    if int8:
+        int8.release()
     if not is_first():
         return
     if task.tunes:

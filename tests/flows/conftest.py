@@ -56,8 +56,15 @@ def make_workspace(root: Path) -> Path:
                 (root / dep).mkdir(parents=True, exist_ok=True)
                 (root / dep / "code.py").write_text(f"# {dep}\n")
     (root / "orders").mkdir()
-    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    commit_all(root)
     return root
+
+
+def commit_all(root: Path) -> None:
+    """A repository with a commit of all that git does not ignore."""
+    who = ("-c", "user.name=tests", "-c", "user.email=tests@localhost")
+    for words in (("init", "-q"), ("add", "."), (*who, "commit", "-q", "-m", "All")):
+        subprocess.run(["git", *words], cwd=root, check=True)
 
 
 def pipeline(root: Path, *settings: str, force: tuple[str, ...] = ()) -> bool:
@@ -116,6 +123,17 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.flows.tiny import make_tiny
 
     return make_tiny(tmp_path_factory.mktemp("tiny") / "clone")
+
+
+@pytest.fixture(scope="session")
+def unbroken(tiny: Path, prefect: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny pipeline, run to its end; not to be changed."""
+    from tests.flows.tiny import finish, secateur
+
+    root = tmp_path_factory.mktemp("unbroken") / "clone"
+    shutil.copytree(tiny, root)
+    finish(secateur(root, prefect, "run", "recipe.yaml"))
+    return root
 
 
 @pytest.fixture

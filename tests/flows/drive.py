@@ -1,4 +1,4 @@
-"""The command line with the stages of `tests.flows.fake`: `run [--set …] [--force …]` and `stage NAME`."""
+"""The command line with the stages of `tests.flows.fake`: `run [--set …] [--force …]` and `stage NAME`; `search`."""
 
 import argparse
 import sys
@@ -13,16 +13,24 @@ STAGES = "tests.flows.fake"
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("command", choices=("run", "stage"))
+    parser.add_argument("command", choices=("run", "stage", "search"))
     parser.add_argument("name", nargs="?")
     parser.add_argument("--set", action="append", default=[], dest="settings")
     parser.add_argument("--force", action="append", default=[])
+    parser.add_argument("--trials", type=int)
+    parser.add_argument("--workers", type=int)
     given = parser.parse_args()
     with ends():
         if given.command == "stage":
             from flows.stage import stage
 
             stage(Path.cwd(), given.name, STAGES)
+        elif given.command == "search":
+            from flows.progress import Progress
+            from flows.search.run import search
+
+            stages = "tests.flows.search_stages"
+            search(Path.cwd(), None, given.settings, None, given.trials, given.workers, None, Progress(), stages)
         else:
             from flows.progress import Progress
             from flows.request import Request

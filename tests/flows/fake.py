@@ -61,4 +61,14 @@ def _fill(job: Job, out: str, where: Path, facts: dict[str, object]) -> None:
     if out.startswith("data/rounds/"):
         write_json(where / "verdict.json", {"state": VERDICTS.get(job.key, "continue")})
     if out == "data/evaluate/test":
-        write_json(where / "quality.json", {"models": {"dense": {"accuracy": 0.8}, "pruned": {"accuracy": 0.79}}})
+        models = {"dense": ("models/dense", 0.8), "pruned": ("models/rounds/r1", 0.79)}
+        found = {name: {"path": path, "accuracy": value} for name, (path, value) in models.items()}
+        write_json(where / "quality.json", {"metric": "accuracy", "models": found})
+    if out == "data/prepared":
+        split = {"rows": 50, "classes": {"rotten": 20, "fresh": 30}}
+        splits = {"train": split, "validation": split, "test": split}
+        source = {"uri": job.recipe.data.source, "rows": 150}
+        write_json(
+            where / "data.json",
+            {"source": source, "splits": splits, "dropped": {}, "overlap": {"train/test": 0}},
+        )

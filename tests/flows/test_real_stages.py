@@ -14,23 +14,18 @@ import psutil
 import pytest
 from transformers import AutoModelForSequenceClassification
 
+from flows.export import export
+from flows.predict import predict
+from tasks.core.errors import UserError
 from tests.flows.conftest import REPOSITORY, hashes, is_clean
 from tests.flows.test_tracking import runs
 from tests.flows.tiny import finish, make_clone, secateur
+from tests.tasks.report.card_code import run
 
 
 def results(root: Path) -> dict[str, str]:
     """md5 of every out but those that hold measured times."""
     return {path: md5 for path, md5 in hashes(root).items() if not path.startswith(("data/times", "data/report"))}
-
-
-@pytest.fixture(scope="module")
-def unbroken(tiny: Path, prefect: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny pipeline, run to its end."""
-    root = tmp_path_factory.mktemp("unbroken") / "clone"
-    shutil.copytree(tiny, root)
-    finish(secateur(root, prefect, "run", "recipe.yaml"))
-    return root
 
 
 def test_the_tiny_pipeline_prunes_until_its_budget_is_met(unbroken: Path) -> None:
@@ -57,6 +52,48 @@ def test_the_pruned_model_loads_and_says_the_same(unbroken: Path) -> None:
     official = AutoModelForSequenceClassification.from_pretrained(directory, trust_remote_code=True)
     np.testing.assert_allclose(ours, forward(official)(batch), atol=1e-6)
     np.testing.assert_allclose(ours, open_model(unbroken / "models/quantized/pruned/fp32", 1)(batch), atol=1e-4)
+
+
+def test_what_is_handed_over_loads_without_secateur(
+    unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The code of its card says what `predict` says."""
+    monkeypatch.chdir(unbroken)
+    texts = ["the film is great", "a poor story 17"]
+    replaced = dict(zip(("A first text.", "Another one."), texts, strict=True))
+    for name, blocks in (("pruned-dynamic", 2), ("student", 1)):
+        directory = tmp_path / name
+        export(name, directory)
+        predict(name, texts)
+        expected = [line.split("\t")[:2] for line in capsys.readouterr().out.splitlines()]
+        said = run((directory / "README.md").read_text(), directory, **replaced)
+        assert len(said) == blocks
+        measured = [line.split() for line in said[-1]]
+        assert [label for label, _ in measured] == [label for label, _ in expected] == ["pos", "neg"]
+        for (_, mine), (_, share) in zip(measured, expected, strict=True):
+            assert float(mine) == pytest.approx(float(share), abs=1e-3)
+        predict(str(directory), texts)
+        assert [line.split("\t")[:2] for line in capsys.readouterr().out.splitlines()] == expected
+    with pytest.raises(UserError, match="is there already"):
+        export("student", tmp_path / "student")
+    with pytest.raises(UserError, match="no model of the last run; there are: dense, "):
+        export("studnet", tmp_path / "new")
+    assert is_clean(unbroken)
+
+
+def test_what_changed_since_the_report_is_not_handed_over(
+    unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "clone"
+    shutil.copytree(unbroken, root)
+    monkeypatch.chdir(root)
+    (root / "models/student/config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"models/student changed since the report"):
+        export("student-dynamic", tmp_path / "out")
+    shutil.rmtree(root / "data/report")
+    with pytest.raises(UserError, match="student-dynamic has no card yet"):
+        export("student-dynamic", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.long

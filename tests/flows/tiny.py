@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
 
-from tests.flows.conftest import REPOSITORY
+from tests.flows.conftest import REPOSITORY, commit_all
 
 GOOD, BAD = ("good", "fine", "great", "lovely"), ("bad", "dull", "poor", "awful")
 PLAIN = ("a", "film", "is", "the", "very", "plot", "actor", "story", "and", "with")
@@ -66,7 +66,7 @@ def make_clone(root: Path) -> Path:
     (root / ".dvc").mkdir()
     for name in ("config", ".gitignore"):
         shutil.copy(REPOSITORY / ".dvc" / name, root / ".dvc")
-    subprocess.run(["git", "init", "-q"], cwd=root, check=True)
+    commit_all(root)
     return root
 
 
@@ -76,6 +76,7 @@ def make_tiny(root: Path) -> Path:
     make_model(root / "model")
     make_rows(root / "rows.csv")
     (root / "recipe.yaml").write_text(RECIPE)
+    commit_all(root)
     return root
 
 

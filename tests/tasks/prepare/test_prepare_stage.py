@@ -1,5 +1,6 @@
 import hashlib
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,6 +14,7 @@ from prepare_examples import csv_text, examples
 from transformers import AutoTokenizer
 
 from tasks.core.errors import EnvironmentFault, UserError
+from tasks.text.data import read_split
 
 Run = Callable[..., Path]
 
@@ -70,6 +72,20 @@ def test_the_same_bytes_in_every_directory(run: Run, tmp_path: Path) -> None:
     absolute = run("b/deeper/out", source=str(tmp_path / "data.csv"))
     assert digests(run("a")) == digests(absolute)
     assert not [p for p in absolute.rglob("*") if p.is_file() and str(tmp_path).encode() in p.read_bytes()]
+
+
+@pytest.mark.parametrize(("summary", "left"), [("last", True), ("first", False)])
+def test_a_model_that_reads_the_last_place_is_padded_on_the_left(
+    run: Run, tmp_path: Path, tiny_model: Path, summary: str, left: bool
+) -> None:
+    """Here and, by the tokenizer that goes with the model, elsewhere."""
+    shutil.copytree(tiny_model, tmp_path / "model")
+    (tmp_path / "model/config.json").write_text(json.dumps({"model_type": "xlnet", "summary_type": summary}))
+    (tmp_path / "data.csv").write_text(csv_text(examples()))
+    out = run(model="model")
+    assert facts(out)["pad_left"] == left
+    assert AutoTokenizer.from_pretrained(out / "tokenizer").padding_side == ("left" if left else "right")
+    assert read_split(out, "train").pad_left == read_split(out, "test").take([0]).pad_left == left
 
 
 def test_a_pair_is_tokenised_as_a_pair(run: Run, tmp_path: Path, tiny_model: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import onnx
@@ -14,6 +15,7 @@ from tasks.modeling.inference import forward, open_model
 from tasks.modeling.shrink import shrink
 from tasks.quantize import METHODS, write_graph
 from tasks.quantize.graph import fused_graph
+from tasks.recipe.schema import ACTIVATIONS_TOO, WEIGHT_ONLY, Quantize
 
 
 @pytest.fixture(params=sorted(name for name, family in FAMILIES.items() if family.attention))
@@ -95,4 +97,6 @@ def test_calibrations(split, tmp_path, calibration):
 
 
 def test_registry_is_what_recipes_may_say():
-    assert set(METHODS) == {"fp32", "dynamic", "static"}
+    assert set(METHODS) == {"fp32", *ACTIVATIONS_TOO, *WEIGHT_ONLY}
+    allowed = get_args(get_args(Quantize.model_fields["methods"].annotation)[0])
+    assert {*METHODS, "mixed", "exits"} == set(allowed)

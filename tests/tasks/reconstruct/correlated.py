@@ -14,10 +14,10 @@ def layer(seed, out=5, features=12, tokens=200, decay=2.0):
     return torch.from_numpy(random.normal(size=(out, features))), torch.from_numpy(inputs)
 
 
-def gram_of(inputs, dense=None):
-    """The sums over `inputs`, as float64, beside those over `dense` where given."""
-    gram = Gram.empty(inputs.shape[1], None if dense is None else dense.shape[1])
-    gram.add(inputs, dense)
+def gram_of(inputs, wanted=None):
+    """The sums over `inputs`, as float64, beside those over the outputs `wanted` where given."""
+    gram = Gram.empty(inputs.shape[1], None if wanted is None else wanted.shape[1])
+    gram.add(inputs, wanted)
     return gram
 
 

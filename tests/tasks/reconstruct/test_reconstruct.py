@@ -12,6 +12,7 @@ from tasks.modeling.inference import forward, logits
 from tasks.modeling.matrices import matrices, watching
 from tasks.modeling.shrink import mask, shrink
 from tasks.reconstruct.layerwise import Stream
+from tasks.reconstruct.steepness import steepness
 from tasks.reconstruct.units import reconstruct
 
 
@@ -103,32 +104,76 @@ def test_first_matrix_is_numpys(name):
     ones = torch.ones(len(x), 1, dtype=torch.float64)
     given = torch.cat([x[:, columns], ones], 1) if matrix.bias is not None else x[:, columns]
     expected = np.linalg.lstsq(given.numpy(), (x @ weight.T).numpy(), rcond=None)[0].T
-    reconstruct(model, kept, parts, damping=1e-9)
+    reconstruct(model, kept, parts, damping=3e-6)
     np.testing.assert_allclose(matrix.read()[:, columns], expected[:, : len(columns)], atol=1e-3)
 
 
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_a_matrix_above_brings_back_the_stream(name):
+    """The next FFN after neurons went, against numpy on the residual stream as hooks see it in both whole models."""
+    model, split = build(name), rows(60, seed=2)
+    family = family_of(name)
+    part = family.sublayers["ffn"]
+    kept = everything(model)
+    kept["neuron"][0] = kept["neuron"][0][::2]
+    parts = batches(split, 60)
+    changed = copy.deepcopy(model)
+    reconstruct(changed, kept, parts, damping=3e-6)
+    found = [m for m in matrices(changed) if m.layer == 1 and m.tensor.endswith(f".{part.output}.weight")]
+    seen = {}
+    for key, one in (("dense", model), ("pruned", changed)):
+        layer = one.get_submodule(family.layers)[1]
+        hooks = [layer.get_submodule(part.output).register_forward_hook(_note(seen, key, "x", "y"))]
+        if part.total:
+            hooks.append(layer.get_submodule(part.total).register_forward_hook(_note(seen, key, "total", None)))
+        elif part.total == "":
+            hooks.append(layer.register_forward_hook(_note(seen, key, None, "total")))
+        with torch.no_grad():
+            one(**parts[0])
+        for hook in hooks:
+            hook.remove()
+    live = parts[0]["attention_mask"].bool()
+    live = live.T if family.time_major else live
+    take = {key: v.reshape(-1, v.shape[-1])[live.flatten()].double() for key, v in seen.items()}
+    wanted = take["dense", "y"]
+    if part.total is not None:  # what is added to the residual that the pruned model has there
+        wanted = take["dense", "total"] - (take["pruned", "total"] - take["pruned", "y"])
+    x = take["pruned", "x"]
+    given = torch.cat([x, torch.ones(len(x), 1).double()], 1) if found[0].bias is not None else x
+    expected = np.linalg.lstsq(given.numpy(), wanted.numpy(), rcond=None)[0]
+    reached = float((given @ torch.from_numpy(expected) - wanted).square().sum())
+    assert float((take["pruned", "y"] - wanted).square().sum()) == pytest.approx(reached, rel=1e-3)
+
+
+def _note(seen, key, before, after):
+    def hook(_, args, out):
+        if before:
+            seen[key, before] = args[0]
+        if after:
+            seen[key, after] = out[0] if isinstance(out, tuple) else out
+
+    return hook
+
+
 @pytest.mark.parametrize("name", ["bert", "xlnet", "gpt2", "llama"])
-def test_tokens_count_by_how_steep_the_loss_is_in_them(name):
-    """Against autograd on whole passes; a row's live tokens count one in the mean."""
+def test_the_steepness_is_the_root_of_the_mean_of_gradients_outer_products(name):
     model, split = build(name), rows(6)
     parts, numbers = batches(split, 3), list(split.by_length(3))
-    stream = Stream(model, parts, lambda out, i: TASK.loss(out, split, numbers[i]))
-    family = family_of(name)
-    layer = model.get_submodule(family.layers)[1]
+    found = [m for m in matrices(model) if m.tensor.endswith(family_of(name).sublayers["ffn"].output + ".weight")]
+    roots = steepness(model, parts, lambda out, i: TASK.loss(out, split, numbers[i]), found)
+    assert roots.keys() == {m.tensor for m in found}
+    total = 0
     for i, batch in enumerate(parts):
-        seen = []
-        hook = layer.register_forward_hook(
-            lambda _, __, out, seen=seen: seen.append(out[0] if isinstance(out, tuple) else out)
-        )
+        outs = []
+        module = model.get_submodule(found[1].tensor.removesuffix(".weight"))
+        hook = module.register_forward_hook(lambda _, __, out, outs=outs: outs.append(out))
         loss = TASK.loss(model(**batch), split, numbers[i]).sum()
         hook.remove()
-        steep = torch.autograd.grad(loss, seen[0])[0].square().sum(-1)
-        live = batch["attention_mask"].bool()
-        steep = (steep.T if family.time_major else steep) * live
-        share = steep * live.sum(1, keepdim=True) / steep.sum(1, keepdim=True)
-        expected = 0.9 * share + 0.1
-        expected, live = (expected.T, live.T) if family.time_major else (expected, live)
-        torch.testing.assert_close(stream.weights[i][1], expected[live], atol=1e-4, rtol=1e-3)
+        gradient = torch.autograd.grad(loss, outs[0])[0].flatten(0, -2).double().numpy()
+        total = total + sum(np.outer(g, g) for g in gradient)
+    expected = 0.99 * total / np.diag(total).mean() + 0.01 * np.eye(len(total))
+    root = roots[found[1].tensor].numpy()
+    np.testing.assert_allclose(root @ root, expected, atol=1e-5)
     assert all(p.grad is None for p in model.parameters())
 
 

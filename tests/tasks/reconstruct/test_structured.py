@@ -115,7 +115,7 @@ def test_fitted_to_a_dense_model_the_choice_of_blocks_is_the_same_problem():
     """Errors then are those of the fit on the dense output, less the part that no choice can reach."""
     weight, dense = layer(6)
     x = dense + 0.5 * torch.randn(200, 12, dtype=torch.float64)
-    gram = gram_of(x, dense)
+    gram = gram_of(x, dense @ weight.T)
     full = least_squares(weight, gram, torch.arange(12), damping=0)
     found = greedy_removal(full.weight, gram.matrix, SINGLE, 7)
     kept = remaining(12, SINGLE, found.order)

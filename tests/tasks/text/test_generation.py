@@ -121,7 +121,10 @@ def test_recipes_may_say_what_the_registry_has():
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ("quantize.models=[dense]", "graphs of causal models are not fused: set it to []"),
+        (
+            "quantize.models=[dense]",
+            "names dynamic, static; for generation there are fp32, int8_weights, int4_weights",
+        ),
         ("data.labels=[a, b]", "data.labels is set"),
         ("data.text_pair=other", "data.text_pair is set"),
         ("evaluate.new_tokens=100", "133 with the token before them, must be at most task.max_length"),

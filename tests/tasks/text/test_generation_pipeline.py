@@ -14,10 +14,12 @@ from tasks.core.files import read_json
 from tasks.distill import distill
 from tasks.evaluate import Entry, evaluate_models, evaluate_round
 from tasks.finetune import finetune
-from tasks.modeling.checkpoint import load
+from tasks.modeling.inference import open_causal
 from tasks.prepare import prepare
 from tasks.prune import prune
+from tasks.quantize import quantize
 from tasks.recipe.load import resolve
+from tasks.recipe.schema import WEIGHT_ONLY
 from tasks.score import score_units
 from tasks.text.data import read_split
 from tasks.text.perplexity import likelihood
@@ -50,7 +52,7 @@ MODELS = {
     "llama": lambda size, eos: LlamaForCausalLM(
         LlamaConfig(
             vocab_size=size, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=2, max_position_embeddings=64, bos_token_id=eos, eos_token_id=eos,
+            num_key_value_heads=2, head_dim=16, max_position_embeddings=64, bos_token_id=eos, eos_token_id=eos,
             tie_word_embeddings=True,
         )
     ),
@@ -83,6 +85,10 @@ def finished(request, tmp_path_factory):
         out["round_times"],
     )  # fmt: skip
     entries = {name: Entry("x", out[name], out[name]) for name in ("dense", "r1", "student")}
+    if request.param == "llama":
+        settings = recipe.quantize.model_copy(update={"methods": ("fp32", *WEIGHT_ONLY), "calibration_rows": 8})
+        quantize(out["r1"], prepared, settings, metric, 0, root / "q")
+        entries |= {f"r1-{method}": Entry("x", root / "q" / method, out["r1"]) for method in settings.methods}
     evaluate_models(entries, "r1", prepared, recipe.evaluate, metric, 0, root, out["test"], out["times"])
     return root
 
@@ -112,9 +118,8 @@ def test_quality_on_test_is_that_of_the_strided_windows(finished):
     table = pq.read_table(finished / "test/predictions.parquet")
     assert quality["rows"] == len(texts)
     for name, facts in quality["models"].items():
-        found = likelihood(
-            load(finished / name), ids, max_length=LENGTH, stride=LENGTH - STRIDE, prefix=tokenizer.eos_token_id
-        )
+        model = open_causal(finished / facts["path"], 1)
+        found = likelihood(model, ids, max_length=LENGTH, stride=LENGTH - STRIDE, prefix=tokenizer.eos_token_id)
         np.testing.assert_allclose(table[name].to_numpy(), found.nll, rtol=1e-5)
         np.testing.assert_array_equal(table["tokens"].to_numpy(), found.tokens)
         assert facts["metrics"]["perplexity"] == pytest.approx(found.perplexity, rel=1e-5)
@@ -136,7 +141,7 @@ def test_the_round_is_judged_on_validation_and_timed_in_pytorch(finished):
 def test_models_continue_the_same_prompts_and_transformers_alone_continues_them_so(finished):
     samples = read_json(finished / "test/samples.json")
     assert len(samples["prompts"]) == 3
-    assert set(samples["models"]) == {"dense", "r1", "student"}
+    assert set(samples["models"]) >= {"dense", "r1", "student"}
     tokenizer = AutoTokenizer.from_pretrained(finished / "r1")
     texts = read_split(finished / "prepared", "test").documents.texts
     for name in ("dense", "r1"):
@@ -148,8 +153,22 @@ def test_models_continue_the_same_prompts_and_transformers_alone_continues_them_
             given = torch.tensor([[tokenizer.eos_token_id, *ids[:12]]])
             made = model.generate(given, max_new_tokens=10, do_sample=False)[0, 13:]
             assert tokenizer.decode(made, skip_special_tokens=True) == text
+    if "r1-fp32" in samples["models"]:
+        assert samples["models"]["r1-fp32"] == samples["models"]["r1"]
     greedy, sampled = (samples["models"]["dense"][way]["texts"] for way in ("greedy", "sampled"))
     assert greedy != sampled
+
+
+def test_graphs_of_the_pruned_model_are_small_and_timed_as_they_write(finished):
+    quality, times = (read_json(finished / name)["models"] for name in ("test/quality.json", "times/times.json"))
+    for figures in times.values():
+        assert figures["prefill_tokens_s"] > 0
+        assert figures["decode_tokens_s"] > 0
+    if "r1-fp32" in quality:
+        sizes = [quality[f"r1-{method}"]["bytes"] for method in ("fp32", *WEIGHT_ONLY)]
+        assert sizes == sorted(sizes, reverse=True)
+        drops = [quality[f"r1-{method}"]["drop"] - quality["r1"]["drop"] for method in ("fp32", *WEIGHT_ONLY)]
+        assert [abs(drop) < limit for drop, limit in zip(drops, (1e-5, 0.02, 0.2), strict=True)] == [True] * 3
 
 
 def prepare_with(root, *settings, **special):

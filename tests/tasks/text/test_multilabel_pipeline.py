@@ -1,6 +1,8 @@
 """Multi-label classification through the stages: what a tiny BERT learns is what the evaluation and predict say."""
 
+import ast
 import json
+import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,8 +18,10 @@ from tasks.modeling.inference import forward, open_model
 from tasks.prepare import prepare
 from tasks.quantize import quantize
 from tasks.recipe.load import resolve
+from tasks.report.card import loading
 from tasks.text.data import read_split
 from tasks.train import train_dense
+from tests.tasks.report.card_code import run
 
 LETTERS = "xyz"
 SETTINGS = [
@@ -97,3 +101,20 @@ def test_any_program_knows_what_the_model_is(trained, capsys):
     predict(str(trained / "dense"), [text])
     named = ", ".join(f"{c} {share:.4f}" for c, share in zip(LETTERS, shares, strict=True) if share > 0.5)
     assert capsys.readouterr().out == f"{named or 'none'}\t{text}\n"
+
+
+def test_the_code_of_its_card(trained, tmp_path):
+    """In PyTorch and in ONNX Runtime, where Secateur cannot be imported."""
+    directory = tmp_path / "model"
+    shutil.copytree(trained / "dense", directory)
+    shutil.copy(trained / "quantized/fp32/model.onnx", directory)
+    texts = pq.read_table(trained / "prepared/test.parquet")["text"].to_pylist()[:2]
+    said = run(
+        loading(resolve(None, SETTINGS), graph=True), directory, **{"A first text.": texts[0], "Another one.": texts[1]}
+    )
+    assert said[0] == said[1]
+    for text, line in zip(texts, said[0], strict=True):
+        batch = read_split(trained / "prepared", "test").batch([texts.index(text)])
+        shares = 1 / (1 + np.exp(-open_model(trained / "dense", 1)(batch)[0]))
+        expected = {c: float(share) for c, share in zip(LETTERS, shares, strict=True) if share > 0.5}
+        assert ast.literal_eval(line) == pytest.approx(expected, abs=2e-4)

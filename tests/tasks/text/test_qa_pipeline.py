@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +26,13 @@ from tasks.prune.unused import with_vocabulary
 from tasks.quantize import quantize
 from tasks.recipe.goal import Goal
 from tasks.recipe.load import resolve
+from tasks.report.card import loading
 from tasks.score import score_units
 from tasks.text.data import read_split
 from tasks.text.qa import THRESHOLD
 from tasks.text.registry import read_task
 from tasks.train import train_dense
+from tests.tasks.report.card_code import run
 
 TOWNS = ("Athens", "Berlin", "Cairo", "Dublin", "Essen", "Florence", "Geneva", "Havana", "Izmir", "Jakarta")
 UNUSED = ("metro", "stone")
@@ -209,11 +212,24 @@ def test_predict_answers_from_the_context(trained, capsys):
     lines = capsys.readouterr().out.split("\tWhere did they meet?\n")[:-1]
     for row, line in zip(found, lines, strict=True):
         answer, share = line.rsplit("\t", 1)
-        assert answer in row["context"]
+        assert answer.replace("\\n", "\n") in row["context"]
         assert answer or recipe.task.no_answer
         assert 0 < float(share) <= 1
     with pytest.raises(UserError, match=r"text 1: this model answers questions; give \{"):
         predict(str(root / "dense"), ["Where?"])
+
+
+def test_the_code_of_its_card(trained, tmp_path, capsys):
+    """In PyTorch and in ONNX Runtime, where Secateur cannot be imported, of contexts of one window."""
+    root, recipe = trained
+    directory = tmp_path / "model"
+    shutil.copytree(root / "r1", directory)
+    shutil.copy(root / "quantized/fp32/model.onnx", directory)
+    for question, context in (("Where?", "They met in Berlin in 1901."), ("Who met?", "Mr. O'Neill in Izmir.")):
+        replaced = {"Where do they meet?": question, "They meet at the mill, as they did last year.": context}
+        said = run(loading(recipe, graph=True), directory, **replaced)
+        predict(str(root / "r1"), [json.dumps({"question": question, "context": context})])
+        assert ["\n".join(lines) for lines in said] == [capsys.readouterr().out.split("\t")[0]] * 2
 
 
 def test_the_nested_format_is_the_same(tmp_path):

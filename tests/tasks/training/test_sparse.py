@@ -2,17 +2,14 @@
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from course import KINDS, groups_of, kinds_of, prune_randomly, run, weights
-from hypothesis import given
-from hypothesis import strategies as st
 from tiny import build
 
 from tasks.core.errors import UserError
 from tasks.training.extra import Extra
-from tasks.training.sparse import FixedZeros, Gradual, Regrowth, smallest
+from tasks.training.sparse import FixedZeros, Gradual, Regrowth
 
 
 def two_of_four(model, kinds):
@@ -138,13 +135,6 @@ def test_regrowth_drops_the_smallest_and_grows_the_steepest():
         expected = stays | set(dead[:count])
         assert set(regrowth.masks[name].flatten().nonzero().flatten().tolist()) == expected
         assert (weight.grad[~regrowth.masks[name]] == 0).all()
-
-
-@given(st.lists(st.integers(-3, 3), min_size=1, max_size=30), st.data())
-def test_smallest_takes_exactly_so_many(values, data):
-    count = data.draw(st.integers(0, len(values)))
-    mask = smallest(torch.tensor(values, dtype=torch.float32), count)
-    assert set(mask.nonzero().flatten().tolist()) == set(np.argsort(values, kind="stable")[:count].tolist())
 
 
 def test_refuses_what_cannot_be():

@@ -1,0 +1,93 @@
+"""Levels: how far a trial is made, from a cut in one shot to all rounds; and the work up to there."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from flows.search.jobs import jobs, view
+from flows.search.place import alone, clock
+from flows.search.stages import judge, measure
+from flows.search.store import ensure
+from tasks.core.files import read_json, tree_hash
+from tasks.core.rounds import PASSED, last_good
+from tasks.recipe.job import Job
+from tasks.recipe.load import changed
+from tasks.recipe.schema import Recipe
+
+Work = Callable[[Job], None]
+Figures = dict[str, float | str | None]
+
+
+def at_level(recipe: Recipe, level: float) -> Recipe:
+    """The recipe that makes a trial up to `level`: below 1 what all rounds remove goes in one, and trains shorter."""
+    if level == 1:
+        return recipe
+    settings = recipe.prune.model_dump(mode="json")["rounds"]
+    rounds = [settings["cubic"]] if isinstance(settings, dict) else settings
+    last = rounds[-1]
+    by_kind = [entry for entry in rounds if isinstance(entry, dict) and not {"flops", "parameters"} & set(entry)]
+    if last in by_kind:  # kinds that an earlier round ended with
+        last = {kind: amount for entry in by_kind for kind, amount in entry.items()}
+    values: dict[str, Any] = {"prune.rounds": [last]}
+    if level:
+        values["finetune.epochs"] = recipe.finetune.epochs * level
+    return changed(recipe, values)
+
+
+class Bench:
+    """Where one trial is made, level by level."""
+
+    def __init__(self, workspace: Path, home: Path, shared: Path, work: Work) -> None:
+        """Keeps in `home` what is the trial's own, in `shared` what others may need.
+
+        Args:
+            workspace: Whose code, sources and finished outs are used.
+            work: Does a job.
+        """
+        self.workspace, self.home, self.shared, self.work = workspace, home, shared, work
+        self.roots: list[Path] = []
+
+    def reach(self, recipe: Recipe, number: int, level: float, timed: bool) -> Figures:
+        """Makes the trial up to level `number` of the search, and says what it is worth.
+
+        Returns:
+            The figures of a round's `verdict.json`; of a timed one also those of `times.json`; `model`, its path in
+            the view, and `sha256` of all that lies there.
+        """
+        root = view(self.workspace, self.home / f"level{number}", at_level(recipe, level))
+        stages = jobs(self.workspace, root, at_level(recipe, level))
+        model = self._make(stages, level)
+        like = stages["train"]
+        self._ensure(judge(model, like))
+        found: Figures = dict(read_json(root / judge(model, like).outs[0] / "verdict.json"))
+        for name in ("round", "state", "because"):
+            found.pop(name)
+        if timed:
+            with alone(clock()):
+                self._ensure(measure(model, like))
+            found |= read_json(root / measure(model, like).outs[0] / "times.json")["models"]["candidate"]
+        self.roots.append(root)
+        return {**found, "model": model, "sha256": tree_hash(root / model)}
+
+    def _make(self, stages: dict[str, Job], level: float) -> str:
+        """The path of the model that the stages up to `level` lead to."""
+        self._ensure(stages["prepare"])
+        self._ensure(stages["train"])
+        rounds = [name.partition("@")[2] for name in stages if name.startswith("finetune@")]
+        if not level:
+            self._ensure(stages["score@r1"])
+            self._ensure(stages["prune@r1"])
+            return "models/cut/r1"
+        for name in rounds:
+            for group in ("score", "prune", "finetune"):
+                self._ensure(stages[f"{group}@{name}"])
+            if len(rounds) > 1:  # what a round is worth decides whether there is another
+                with alone(clock()):
+                    self._ensure(stages[f"evaluate@{name}"])
+        root = stages["train"].root
+        made = [name for name in rounds if not (root / "models/rounds" / name / PASSED).is_file()]
+        good = last_good(root / "data/rounds", rounds) if len(rounds) > 1 else None
+        return f"models/rounds/{good or made[-1]}"
+
+    def _ensure(self, job: Job) -> None:
+        ensure(job, self.shared, [*reversed(self.roots), self.workspace], self.work)

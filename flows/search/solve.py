@@ -1,0 +1,137 @@
+"""`secateur solve`: a recipe for another budget from a finished search, by its scores, without a new training."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from optuna.trial import FrozenTrial
+
+from flows.process import PRELOAD, Workers
+from flows.progress import Progress
+from flows.search.apply import changes
+from flows.search.level import Bench, Figures
+from flows.search.place import held
+from flows.search.results import best, finished, knee
+from flows.search.run import begun
+from flows.search.storage import DONE, opened
+from flows.search.trial import REACHED, VALUES, level_of
+from flows.search.worker import STAGES
+from flows.workspace import write
+from tasks.allocate.cost import isotonic
+from tasks.core.errors import UserError
+from tasks.recipe.load import changed, difference
+from tasks.recipe.schema import Recipe
+from tasks.recipe.yaml12 import dumps
+
+TRIES = 5
+"""Cuts that are measured until one is fast enough."""
+SAFETY = 0.97
+"""The share of FLOPs that the next try has of what the last one suggests."""
+LEAST = 0.02
+
+
+def solve(
+    root: Path,
+    recipe: Path | None,
+    overrides: Sequence[str],
+    name: str | None,
+    cost: str,
+    wanted: float,
+    progress: Progress,
+    stages: str = STAGES,
+) -> None:
+    """Writes params/NAME-COST.yaml: the least loss within the budget, with what the search found best otherwise.
+
+    The scores are those of the search; what each group loses is measured on the dense model, the multiple-choice
+    knapsack of `tasks/allocate/solve.py` shares out what goes. A speed is reached by trying shares of FLOPs, the first
+    from the trials that were timed, each cut in one shot and measured.
+
+    Args:
+        root: The workspace.
+        recipe: The recipe that was searched; None is the quickstart.
+        overrides: The settings it was searched with.
+        name: Of the search; None: the recipe's.
+        cost: latency, flops or parameters.
+        wanted: How many times as fast, or the share of the dense model's cost that may stay.
+        progress: Where to say how it goes.
+        stages: The module whose `run` does a stage's work.
+
+    Raises:
+        UserError: The search has no trial yet, or nothing that can go reaches the budget.
+    """
+    one, place = begun(root, recipe, overrides, name)
+    with held(place):
+        study = opened(place, one)
+        trials = study.get_trials(deepcopy=False, states=DONE)
+        made = finished(trials, one)
+        chosen = best(trials, one) or knee(made, one)
+        if chosen is None:
+            raise UserError(f"no trial of the search {place.name} is finished; go on with: secateur search")
+        like = changed(one, {**chosen.user_attrs[VALUES], "search.space": None})
+        share = wanted if cost != "latency" else _guess(trials, wanted)
+        command = ["secateur", "solve", *([str(recipe)] if recipe else [])]
+        preload = (*PRELOAD, STAGES) if stages == STAGES else ()
+        with Workers(place.worker(0), one, command, stages, preload) as workers:
+            bench = Bench(root, place.home / "solve", place.shared, lambda job: workers.run(job, "gpu", lambda _: None))
+            solved, found = _tried(bench, like, cost, wanted, share, progress)
+    path = root / "params" / f"{place.name}-{cost}-{wanted:g}.yaml"
+    write(path, f"# {cost} {wanted:g}, from trial {chosen.number} of {place.name}.\n" + dumps(difference(solved)))
+    for line in changes(one, solved):
+        progress.say(line)
+    lost = found["drop"]
+    progress.say(
+        f"wrote {path.relative_to(root)}; in one shot it loses {lost:.3f} against dense; run it to train it on"
+    )
+
+
+def goal(latency: str | None, flops: float | None, parameters: float | None) -> tuple[str, float]:
+    """The one cost that is given, and what is wanted of it.
+
+    Raises:
+        UserError: None or several are given, or what is wanted cannot be.
+    """
+    given = {"latency": latency, "flops": flops, "parameters": parameters}
+    known = {cost: one for cost, one in given.items() if one is not None}
+    if len(known) != 1:
+        raise UserError("give one of --latency 2x, --flops 0.5 and --parameters 0.5")
+    ((cost, one),) = known.items()
+    try:
+        wanted = float(str(one).rstrip("xX×"))
+    except ValueError:
+        raise UserError(f"--latency {one}: must be how many times as fast, such as 2x") from None
+    if not (wanted > 1 if cost == "latency" else 0 < wanted < 1):
+        raise UserError(f"--{cost} {one}: must be {'above 1x' if cost == 'latency' else 'between 0 and 1'}")
+    return cost, wanted
+
+
+def within(recipe: Recipe, cost: str, share: float) -> Recipe:
+    """The recipe that removes in one round what leaves `share` of a cost, where that loses least."""
+    kept = "parameters" if cost == "parameters" else "flops"
+    return changed(recipe, {"prune.rounds": [{kept: round(1 - share, 6)}], "prune.allocation": "solve"})
+
+
+def _tried(
+    bench: Bench, like: Recipe, cost: str, wanted: float, share: float, progress: Progress
+) -> tuple[Recipe, Figures]:
+    for number in range(TRIES):
+        solved = within(like, cost, share)
+        found = bench.reach(solved, number, 0, cost == "latency")
+        if cost != "latency":
+            return solved, found
+        speed = float(found["speedup_b1"] or 0.0)
+        progress.say(f"{share:.0%} of the FLOPs … {speed:.2f}× as fast, loses {found['drop']:.3f} in one shot")
+        if speed >= wanted:
+            return solved, found
+        share = max(LEAST, share * SAFETY * speed / wanted)
+    raise UserError(f"{wanted:g}× as fast is out of reach: {speed:.2f}× after {TRIES} cuts; ask for less")
+
+
+def _guess(trials: Sequence[FrozenTrial], wanted: float) -> float:
+    """The share of FLOPs at which trials that were timed were so many times as fast."""
+    known = [level_of(trial, number) for trial in trials for number in range(trial.user_attrs.get(REACHED, -1) + 1)]
+    timed = [found for found in known if found and found.get("speedup_b1")]
+    if not timed:
+        return 1 / wanted
+    pairs = sorted((float(one["flops_share"] or 1.0), 1 / float(one["speedup_b1"] or 1.0)) for one in timed)
+    shares, times = (np.array(column) for column in zip(*pairs, strict=True))
+    return float(np.clip(np.interp(1 / wanted, isotonic(times), shares), LEAST, 0.98))

@@ -1,0 +1,80 @@
+"""From the ranges of a recipe to Optuna's, and from what Optuna suggests to the recipe of a trial."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import Trial
+
+from tasks.core.errors import UserError
+from tasks.recipe.load import changed
+from tasks.recipe.schema import Recipe
+from tasks.recipe.search import Choices, Range
+
+
+def distributions(recipe: Recipe) -> dict[str, BaseDistribution]:
+    """By setting, Optuna's form of its range; choices are JSON, for storages know no lists and mappings."""
+    return {key: _distribution(entry) for key, entry in (recipe.search.space or {}).items()}
+
+
+def suggested(trial: Trial, recipe: Recipe) -> dict[str, Any]:
+    """The trial's values by setting."""
+    params: dict[str, Any] = {}
+    for key, one in distributions(recipe).items():
+        if isinstance(one, CategoricalDistribution):
+            params[key] = trial.suggest_categorical(key, one.choices)
+        elif isinstance(one, IntDistribution):
+            params[key] = trial.suggest_int(key, one.low, one.high, log=one.log, step=one.step)
+        elif isinstance(one, FloatDistribution):
+            params[key] = trial.suggest_float(key, one.low, one.high, log=one.log, step=one.step)
+    return decoded(recipe, params)
+
+
+def decoded(recipe: Recipe, params: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that parameters of a trial in a storage stand for."""
+    space = recipe.search.space or {}
+    return {key: json.loads(one) if isinstance(space[key], Choices) else one for key, one in params.items()}
+
+
+def check(recipe: Recipe) -> None:
+    """Refuses a space with an end that the recipe could not have, wherever the other ranges are.
+
+    Raises:
+        UserError: There is no space, or what is wrong with an end or a choice.
+    """
+    if not recipe.search.space:
+        raise UserError(
+            f"the recipe {recipe.name} has no search.space; name settings and their ranges there, such as "
+            "search: {space: {score.criterion: {choices: [taylor, fisher]}}}"
+        )
+    ends = {key: _ends(entry) for key, entry in recipe.search.space.items()}
+    wrong = []
+    for key, values in ends.items():
+        others = [{other: side[place] for other, side in ends.items() if other != key} for place in (0, -1)]
+        for value in values:
+            said = [_mistake(recipe, {**rest, key: value}) for rest in ({}, *others)]
+            if all(said):
+                wrong.append(f"  {key} = {json.dumps(value)}: {said[0]}")
+    if wrong:
+        raise UserError("\n".join([f"search.space of the recipe {recipe.name} goes too far:", *wrong]))
+
+
+def _ends(entry: Range | Choices) -> tuple[Any, ...]:
+    return entry.choices if isinstance(entry, Choices) else (entry.low, entry.high)
+
+
+def _mistake(recipe: Recipe, values: Mapping[str, Any]) -> str:
+    try:
+        changed(recipe, values)
+    except UserError as error:
+        return str(error).splitlines()[1].strip()
+    return ""
+
+
+def _distribution(entry: Range | Choices) -> BaseDistribution:
+    if isinstance(entry, Choices):
+        return CategoricalDistribution([json.dumps(value, sort_keys=True) for value in entry.choices])
+    if entry.whole:
+        return IntDistribution(int(entry.low), int(entry.high), log=entry.log, step=int(entry.step or 1))
+    return FloatDistribution(float(entry.low), float(entry.high), log=entry.log, step=entry.step)

@@ -1,0 +1,138 @@
+"""One trial: a recipe of the space, made level by level while it is worth it."""
+
+import shutil
+import time
+from collections.abc import Callable
+
+import numpy as np
+from optuna.exceptions import TrialPruned
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from flows.search.level import Bench, Figures
+from flows.search.place import Place
+from flows.search.promote import expected, fronts, goes_on
+from flows.search.space import suggested
+from flows.search.storage import WORKER, first_number
+from tasks.core.errors import UserError
+from tasks.recipe.budget import Check, judge
+from tasks.recipe.job import Job
+from tasks.recipe.load import changed
+from tasks.recipe.schema import Recipe
+from tasks.recipe.search import Objective
+
+REACHED, ENDED, VALUES = "reached", "ended", "values"
+"""User attributes of a trial: its level, why it went no further, its settings."""
+COSTS = {"latency": "latency_share", "flops": "flops_share", "size": "parameters_share"}
+LIVE = (TrialState.COMPLETE, TrialState.RUNNING)
+
+
+def trying(place: Place, recipe: Recipe, worker: str, work: Callable[[Job], None]) -> Callable[[Trial], list[float]]:
+    """What Optuna calls for each trial.
+
+    Args:
+        place: The search's.
+        recipe: The one that trials are changes of.
+        worker: Who does it, as `requeue` knows it.
+        work: Does a job.
+    """
+
+    def objective(trial: Trial) -> list[float]:
+        trial.set_user_attr(WORKER, worker)
+        one = trial.study.get_trials(deepcopy=False)[trial.number]
+        values = suggested(trial, recipe)
+        trial.set_user_attr(VALUES, values)
+        home = place.trial(first_number(one))
+        try:
+            figures = _levels(
+                trial, changed(recipe, {**values, "search.space": None}), Bench(place.root, home, place.shared, work)
+            )
+        except UserError as error:  # settings that are right each by itself may ask for what no model has
+            trial.set_user_attr(ENDED, str(error))
+            shutil.rmtree(home, ignore_errors=True)
+            raise TrialPruned(str(error)) from error
+        for check in judge(recipe.budget, figures):
+            reached = check.limit if check.reached is None else check.reached
+            broken = reached - check.limit if check.name.startswith("max_") else check.limit - reached
+            trial.set_constraint(check.name, min(broken, 0.0) if check.met else max(broken, 1e-9))
+        if not _on_front(trial, figures, recipe):
+            for path in [*home.glob("level*/models/**/*.safetensors"), *home.glob("level*/**/provenance.json")]:
+                path.unlink()  # what stays is small; without its provenance it is no out
+        return [value(figures, name) for name in recipe.search.objectives]
+
+    return objective
+
+
+def value(figures: Figures, objective: Objective) -> float:
+    """A figure as the study has it: quality, or a share of the dense model's cost."""
+    return float(figures["quality" if objective == "quality" else COSTS[objective]] or 0.0)
+
+
+def level_of(trial: FrozenTrial, number: int) -> Figures | None:
+    """What a trial was worth at a level; None if it did not come there."""
+    found: Figures | None = trial.user_attrs.get(f"level{number}")
+    return found
+
+
+def losses(figures: Figures, recipe: Recipe) -> list[float]:
+    """The objectives, all of them better when smaller."""
+    return [(-1 if name == "quality" else 1) * value(figures, name) for name in recipe.search.objectives]
+
+
+def _levels(trial: Trial, recipe: Recipe, bench: Bench) -> Figures:
+    """Goes up the levels as far as the trial is worth it; the figures of the last one."""
+    search, budget = recipe.search, recipe.budget
+    timed = bool(budget.speedup_b1 or budget.speedup_b32 or "latency" in search.objectives)
+    figures: Figures = {}
+    for number, level in enumerate(search.levels):
+        started = time.monotonic()
+        figures = bench.reach(recipe, number, level, timed)
+        if timed:
+            figures["latency_share"] = 1 / float(figures["speedup_b1"] or 1.0)
+        figures["seconds"] = time.monotonic() - started
+        trial.set_user_attr(f"level{number}", figures)
+        trial.set_user_attr(REACHED, number)
+        if number + 1 == len(search.levels):
+            break
+        if missed := _too_dear(figures, recipe):
+            trial.set_user_attr(ENDED, f"cannot meet the budget: {'; '.join(map(str, missed))}")
+            break
+        others = [found for found in _at(trial.study, trial.number, number) if not _too_dear(found, recipe)]
+        peers = [losses(found, recipe) for found in others]
+        excess = _excess([*others, figures], trial.study, number, recipe)
+        if not goes_on(losses(figures, recipe), peers, excess, search.reduction):
+            trial.set_user_attr(
+                ENDED, f"not among the best {1 / search.reduction:.0%} of {len(peers) + 1} at its level"
+            )
+            break
+    return figures
+
+
+def _too_dear(figures: Figures, recipe: Recipe) -> list[Check]:
+    """The limits on costs that a model misses; no training changes that."""
+    return [check for check in judge(recipe.budget, figures) if check.name != "max_drop" and not check.met]
+
+
+def _excess(found: list[Figures], study: Study, number: int, recipe: Recipe) -> list[float]:
+    """What models at a level are expected to lose in the end, more than the budget allows."""
+    if recipe.budget.max_drop is None:
+        return [0.0] * len(found)
+    last = len(recipe.search.levels) - 1
+    ways = [(level_of(t, number), level_of(t, last)) for t in study.get_trials(deepcopy=False, states=LIVE)]
+    recovered = [(float(begin["drop"] or 0), float(end["drop"] or 0)) for begin, end in ways if begin and end]
+    return [expected(float(one["drop"] or 0), recovered) - recipe.budget.max_drop for one in found]
+
+
+def _at(study: Study, own: int, number: int) -> list[Figures]:
+    """What the other trials were worth at a level."""
+    trials = [trial for trial in study.get_trials(deepcopy=False, states=LIVE) if trial.number != own]
+    return [found for trial in trials if (found := level_of(trial, number)) is not None]
+
+
+def _on_front(trial: Trial, figures: Figures, recipe: Recipe) -> bool:
+    """Whether no other trial at the last level is better in all objectives: then its model is kept."""
+    last = len(recipe.search.levels) - 1
+    if trial.user_attrs[REACHED] < last:
+        return False
+    rivals = [losses(found, recipe) for found in _at(trial.study, trial.number, last)]
+    return bool(fronts(np.array([*rivals, losses(figures, recipe)]))[-1] == 0)

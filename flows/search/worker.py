@@ -1,0 +1,83 @@
+"""A process that does trials of a search until none is waiting.
+
+python -m flows.search.worker WORKSPACE NAME NUMBER DEADLINE STAGES COMMAND...
+"""
+
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+
+from flows.child import die_with_parent, environment
+from flows.process import PRELOAD, Workers
+from flows.quiet import quiet
+from flows.search.place import Place
+from flows.workspace import identity
+from tasks.core.errors import EnvironmentFault, UserError
+from tasks.recipe.load import read
+from tasks.recipe.schema import Recipe
+
+STAGES = "flows.search.stages"
+ERROR = "error"
+"""File in a worker's directory: what it ended of."""
+
+
+def work(place: Place, recipe: Recipe, number: int, deadline: float, stages: str, command: list[str]) -> None:
+    """Takes one trial after another.
+
+    Args:
+        place: The search's.
+        recipe: The one that trials are changes of.
+        number: Of the worker, among those of this machine.
+        deadline: Unix time after which no trial is begun.
+        stages: The module whose `run` does a stage's work.
+        command: What goes on after a failure.
+    """
+    import optuna
+    from optuna.exceptions import UpdateFinishedTrialError
+    from optuna.trial import TrialState
+
+    from flows.search.sampler import NoTicket
+    from flows.search.storage import WORKER, opened
+    from flows.search.trial import trying
+
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    study = opened(place, recipe)
+    own = f"{identity(place.root)}:{os.getpid()}"
+    preload = (*PRELOAD, STAGES) if stages == STAGES else ()
+    with Workers(place.worker(number), recipe, command, stages, preload) as workers:
+        objective = trying(place, recipe, own, lambda job: workers.run(job, "gpu", lambda _: None))
+        while time.time() < deadline:
+            if not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+                return
+            try:
+                study.optimize(objective, n_trials=1)
+            except NoTicket:
+                return
+            except (ValueError, UpdateFinishedTrialError):
+                mine = [one for one in study.get_trials(deepcopy=False) if one.user_attrs.get(WORKER) == own]
+                if not mine or mine[-1].state != TrialState.FAIL:
+                    raise
+                # It gave no sign of life for too long, and is another worker's now.
+
+
+def main() -> None:
+    """The process; what it ends of is written where the one that started it looks."""
+    die_with_parent(os.getppid())
+    workspace, name, number, deadline, stages, *command = sys.argv[1:]
+    place = Place(Path(workspace), name)
+    quiet(place.root)
+    recipe = read(place.recipe)
+    os.environ.update(environment(recipe))
+    error = place.worker(int(number)) / ERROR
+    error.unlink(missing_ok=True)
+    try:
+        work(place, recipe, int(number), float(deadline), stages, command)
+    except (UserError, EnvironmentFault) as fault:
+        error.write_text(f"{type(fault).__name__}\n{fault}", encoding="utf-8")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

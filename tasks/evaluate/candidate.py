@@ -1,0 +1,38 @@
+"""One candidate of a search against the dense model: what it keeps and costs, and how fast it would be delivered."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from tasks.core.files import write_json
+from tasks.evaluate import delivered, evaluate_round
+from tasks.evaluate.timing import measure
+from tasks.modeling.checkpoint import load
+from tasks.modeling.inference import forward
+from tasks.recipe.schema import Budget, Evaluate
+from tasks.text.data import read_split
+from tasks.text.registry import read_task
+
+FREE = Budget(max_drop=None, speedup_b1=None, speedup_b32=None, max_parameters=None, max_flops=None)
+
+
+def judge_candidate(
+    model: Path, dense: Path, teacher: Path, prepared: Path, settings: Evaluate, metric: str, out: Path
+) -> None:
+    """Writes quality on validation, size and operations to `verdict.json`; see `evaluate_round`. No budget decides."""
+    evaluate_round("candidate", model, dense, teacher, prepared, FREE, settings, metric, out, out)
+
+
+def time_candidate(model: Path, dense: Path, prepared: Path, settings: Evaluate, out: Path) -> None:
+    """Times a checkpoint, as it would be delivered, in turns with dense PyTorch fp32; writes `times.json`.
+
+    The candidate's figures are those of `measure`: ms at batch 1, rows a second at batch 32, ratios to dense.
+    """
+    split, own = read_split(prepared, "validation"), read_split(prepared, "validation", model)
+    candidate = load(model)
+    with tempfile.TemporaryDirectory() as directory:
+        causal = read_task(prepared).causal
+        run = forward(candidate) if causal else delivered(candidate, own, Path(directory) / "graph")
+        found = measure({"dense": forward(load(dense)), "candidate": run}, {"dense": split, "candidate": own}, settings)
+    write_json(out / "times.json", {"threads": torch.get_num_threads(), "models": found})

@@ -1,0 +1,73 @@
+"""TextBrewer: a shallower student by its GeneralDistiller, then ONNX Runtime int8."""
+
+import logging
+import tempfile
+from typing import Any
+
+import torch
+from transformers import get_linear_schedule_with_warmup
+
+from contenders import ort
+from contenders.contender import Contender, Job
+from contenders.layers import KEPT, shallow
+from contenders.rows import loader
+
+RATE = 1.0e-4
+TEMPERATURE = 8
+
+
+def make(job: Job) -> None:
+    """A student of some layers of the dense model."""
+    from textbrewer import DistillationConfig, GeneralDistiller, TrainingConfig
+
+    torch.manual_seed(job.seed)
+    logging.getLogger("Distillation").setLevel(logging.WARNING)
+    teacher, student = ort.load(job.dense), shallow(ort.load(job.dense), KEPT[job.point])
+    for model in (teacher, student):
+        model.config.output_hidden_states = True
+    teacher.eval()
+    student.train()
+    with tempfile.TemporaryDirectory() as directory:
+        distiller = GeneralDistiller(
+            train_config=TrainingConfig(output_dir=directory, log_dir=None, device="cpu", ckpt_steps=job.steps),
+            distill_config=DistillationConfig(
+                temperature=TEMPERATURE, intermediate_matches=matches(teacher.config.num_hidden_layers, int(job.point))
+            ),
+            model_T=teacher, model_S=student, adaptor_T=_adaptor, adaptor_S=_adaptor,
+        )  # fmt: skip
+        warmup = {"num_warmup_steps": round(0.1 * job.steps), "num_training_steps": job.steps}
+        with distiller:
+            distiller.train(
+                torch.optim.AdamW(student.parameters(), lr=RATE), loader(job.prepared, job.seed),
+                scheduler_class=get_linear_schedule_with_warmup, scheduler_args=warmup,
+                max_grad_norm=1.0, num_steps=job.steps,
+            )  # fmt: skip
+    student.config.output_hidden_states = False
+    ort.deliver(student, job.out, steps=job.steps)
+
+
+def matches(deep: int, shallow: int) -> list[dict[str, Any]]:
+    """Hidden states by mean square and by MMD, evenly spread: its examples' L3_hidden_mse + L3_hidden_smmd."""
+    pairs = [(round(i * deep / shallow), i) for i in range(shallow + 1)]
+    common = {"feature": "hidden", "weight": 1}
+    near = [{"layer_T": t, "layer_S": s, "loss": "hidden_mse", **common} for t, s in pairs]
+    return near + [{"layer_T": [t, t], "layer_S": [s, s], "loss": "mmd", **common} for t, s in pairs]
+
+
+def _adaptor(batch: Any, outputs: Any) -> dict[str, Any]:
+    found = {"logits": outputs.logits, "hidden": outputs.hidden_states}
+    return {**found, "inputs_mask": batch["attention_mask"]}
+
+
+CONTENDER = Contender(
+    name="textbrewer",
+    points=tuple(KEPT),
+    packages=("textbrewer", "onnxruntime"),
+    settings=(
+        "students of the layers as `layers`; GeneralDistiller, temperature 8, hidden_mse and mmd matches evenly "
+        "spread, other losses at their defaults, AdamW 1e-4, warmup 10 %, linear to 0 (its experiments' settings; they "
+        "train 30 to 60 epochs); then as ort int8"
+    ),
+    make=make,
+    from_int8=True,
+)

@@ -1,0 +1,76 @@
+"""A search of the tiny model by the real stages: its best trial made again by the pipeline, and solved anew."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flows.search.jobs import jobs, view
+from tasks.core.files import tree_hash
+from tasks.recipe.load import resolve
+from tests.flows.tiny import RECIPE, finish, make_tiny, secateur
+
+SEARCH = """
+threads: 1
+search:
+  space:
+    score.criterion: {choices: [magnitude, taylor]}
+    prune.rounds.0: {low: 0.4, high: 0.7}
+    finetune.learning_rate: {low: 1.0e-4, high: 5.0e-3, log: true}
+"""
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = make_tiny(tmp_path_factory.mktemp("search") / "clone")
+    recipe = RECIPE.replace("rounds: [0.25, 0.5, 0.6]", "rounds: [0.5]").replace("max_drop: 0.2", "max_drop: 0.4")
+    (root / "recipe.yaml").write_text(recipe + SEARCH)
+    return root
+
+
+def test_a_view_has_the_very_jobs_of_the_pipeline(clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows.dag import Dag
+    from flows.workspace import PIPELINE, write
+    from tasks.recipe.load import dump
+
+    recipe = resolve(clone / "recipe.yaml", [])
+    write(clone / PIPELINE, dump(recipe))
+    monkeypatch.chdir(clone)
+    dag = Dag(clone)
+    found = jobs(clone, view(clone, tmp_path / "view", recipe), recipe)
+    assert set(found) == {stage.name for stage in dag.stages}
+    for name, job in found.items():
+        theirs = dag.job(name)
+        assert (job.deps, job.outs, job.item) == (theirs.deps, theirs.outs, theirs.item)
+        assert json.dumps(job.params, sort_keys=True) == json.dumps(theirs.params, sort_keys=True)
+        assert job.code() == theirs.code()
+
+
+@pytest.mark.long
+def test_the_best_trial_is_made_again_byte_for_byte_and_solved_without_training(clone: Path, prefect: str) -> None:
+    finish(secateur(clone, prefect, "search", "recipe.yaml", "--trials", "3"))
+    home = clone / ".secateur/search/tiny"
+    facts = json.loads((home / "report/report.json").read_text())
+    best = facts["best"]
+    worth = next(trial for trial in facts["trials"] if trial["number"] == best)
+    model = home / f"trials/{best:04d}/level2" / worth["figures"]["model"]
+    assert tree_hash(model) == worth["figures"]["sha256"]
+
+    said = finish(secateur(clone, prefect, "search", "recipe.yaml", "--apply", "best"))
+    again = clone / worth["figures"]["model"]
+    assert "byte-identical" in said
+    for path in sorted(model.rglob("*")):
+        if path.is_file():
+            assert (again / path.relative_to(model)).read_bytes() == path.read_bytes(), path
+    applied = yaml.safe_load((clone / f"params/tiny-{best}.yaml").read_text())
+    assert applied["prune"]["rounds"] == [worth["settings"]["prune.rounds.0"]]
+
+    trained = sorted(path.name for path in (home / "shared").iterdir())
+    for share in (0.7, 0.5, 0.4):
+        said = finish(secateur(clone, prefect, "solve", "recipe.yaml", "--flops", str(share)))
+        recipe = resolve(clone / f"params/tiny-flops-{share:g}.yaml", [])
+        assert recipe.prune.allocation == "solve"
+        found = json.loads((home / "solve/level0/data/judge/models-cut-r1/verdict.json").read_text())
+        assert found["flops_share"] <= share + 1e-6
+    assert sorted(path.name for path in (home / "shared").iterdir()) == trained
