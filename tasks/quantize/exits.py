@@ -1,7 +1,6 @@
 """Early exits: a graph that answers from an inner layer where the head there is sure enough (Schwartz et al., 2020)."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,11 @@ from tasks.quantize.nested import MASK, nested, parts
 from tasks.quantize.thresholds import NEVER, choose, confidence
 from tasks.recipe.schema import Exits
 from tasks.text.data import Batch, Split
-from tasks.text.metrics import Bootstrap, Interval, quality
+from tasks.text.metrics import Bootstrap, Values, quality
 from tasks.text.task import TaskType
 
-BATCH = 32
+SIZES = (1, 32)
+"""Rows of a batch in which the promise must hold."""
 RESAMPLES = 1000
 Answers = NDArray[np.float32]
 """Logits by each exit and by the end, shape (exits + 1, rows, classes)."""
@@ -45,8 +45,10 @@ def write_exits(
 
     Heads behind inner layers are fitted to the model's own logits on training rows. Every part of the graph is
     quantized. Of the thresholds with which the drop of quality on validation, against the same graph without exits,
-    is at most `max_drop` (or, with `bound`, the upper end of its 95 % interval), those are taken with which rows go
-    through the fewest layers. The drop is that of the finished graph: int8 ranges depend on which rows share a batch.
+    is at most `max_drop`, those are taken with which rows go through the fewest layers. The drop is that of the
+    finished graph, one row at a time and in batches, the larger one: ranges of dynamic int8, and so answers, depend on
+    which rows share a batch. Its 95 % interval does not know that the thresholds were
+    chosen on the same rows.
 
     Args:
         splits: `train` and `validation`, as the model takes them.
@@ -63,43 +65,60 @@ def write_exits(
     heads = fit_exits(model, after, splits["train"].take(np.sort(chosen)))
     graph = fused_graph(model, pairs=validation.token_type_ids is not None, exits=heads)
     found = _quantized(parts(graph, after), quantizer, batches, calibration)
-    said = _answers(found, validation)
-    config = model.config.to_dict()
-    cells = np.stack([task.cells(task.predict(logits, validation, config), validation) for logits in said])
-    bootstrap = Bootstrap(task.metrics[metric], len(cells[-1]), RESAMPLES, seed)
+    judge = _Judge(validation, task, metric, model.config.to_dict(), seed)
+    said = {size: _answers(found, validation, size) for size in SIZES}
+    cells = {size: np.stack([judge.cells(logits) for logits in said[size]]) for size in SIZES}
+    sure = np.hstack([confidence(said[size][:-1]) for size in SIZES])
+    counted = np.concatenate([cells[size] for size in SIZES], axis=1)
     out.mkdir(parents=True)
     allowed = settings.max_drop
     while True:
-        sure = confidence(said[:-1])
-        thresholds = choose(sure, cells, task.metrics[metric], [*after, total], allowed)
+        thresholds = choose(sure, counted, task.metrics[metric], [*after, total], allowed)
         used = [place for place, threshold in enumerate(thresholds) if threshold < NEVER]
         kept = [after[place] for place in used]
         whole = found if kept == after else _quantized(parts(graph, kept), quantizer, batches, calibration)
         onnx.save(nested(whole, [thresholds[place] for place in used]), out / GRAPH)
-        left, logits = leaving(out, validation, BATCH)
-        own = task.cells(task.predict(logits, validation, config), validation)
-        drop = bootstrap.drop(cells[-1], own)
-        excess = (upper(drop, len(own)) if settings.bound else drop.value) - settings.max_drop
+        facts = [judge.facts(out, [*kept, total], cells[size][-1], size) for size in SIZES]
+        worst = max(facts, key=lambda entry: entry["drop"])
+        excess = worst["drop"] - settings.max_drop
         if excess <= 1e-9 or not used:
             break
-        allowed -= max(excess, 1 / len(own))
-    counts = np.bincount(left, minlength=len(kept) + 1)
-    facts = {
+        allowed -= max(excess, 1 / len(validation))
+    record = {
         "layers": [*kept, total],
         "thresholds": [thresholds[place] for place in used],
         "method": settings.method,
         "max_drop": settings.max_drop,
-        "bound": settings.bound,
-        "validation": {
-            "metric": metric,
-            "rows": len(own),
-            "quality": quality(task.metrics[metric], own),
-            **{f"drop_{key}" if key != "value" else "drop": value for key, value in asdict(drop).items()},
-            "left": counts.tolist(),
-            "mean_layers": float(counts @ [*kept, total] / counts.sum()),
-        },
+        "validation": {"metric": metric, "rows": len(validation), **worst},
     }
-    write_json(out / EXITS, facts)
+    write_json(out / EXITS, record)
+
+
+class _Judge:
+    """What a graph with exits loses on validation."""
+
+    def __init__(self, split: Split, task: TaskType, metric: str, config: dict[str, Any], seed: int) -> None:
+        self.split, self.task, self.metric, self.config = split, task, task.metrics[metric], config
+        self.bootstrap = Bootstrap(self.metric, len(split), RESAMPLES, seed)
+
+    def cells(self, logits: Any) -> Values:
+        """What the metric counts."""
+        return self.task.cells(self.task.predict(logits, self.split, self.config), self.split)
+
+    def facts(self, directory: Path, layers: Sequence[int], base: Values, size: int) -> dict[str, Any]:
+        """The graph's quality in batches of `size`, its drop against `base`, and the rows that left by each exit."""
+        left, logits = leaving(directory, self.split, size)
+        own, counts = self.cells(logits), np.bincount(left, minlength=len(layers))
+        drop = self.bootstrap.drop(base, own)
+        return {
+            "batch": size,
+            "quality": quality(self.metric, own),
+            "drop": drop.value,
+            "drop_low": drop.low,
+            "drop_high": drop.high,
+            "left": counts.tolist(),
+            "mean_layers": float(counts @ layers / counts.sum()),
+        }
 
 
 def places(depths: Sequence[float], total: int) -> list[int]:
@@ -111,14 +130,6 @@ def places(depths: Sequence[float], total: int) -> list[int]:
     if total < 2:
         raise UserError(f"exits: the model has {total} layer; an exit needs one that another follows")
     return sorted({min(max(round(depth * total), 1), total - 1) for depth in depths})
-
-
-def upper(drop: Interval, rows: int) -> float:
-    """The upper end of a drop's 95 % interval; at least what `rows` rows without any loss leave possible.
-
-    A bootstrap of rows that lost nothing says that nothing can be lost; the exact binomial limit does not.
-    """
-    return float(max(drop.high, 1 - 0.025 ** (1 / rows)))
 
 
 def _quantized(
@@ -134,11 +145,11 @@ def _quantized(
     return quantized
 
 
-def _answers(found: Sequence[onnx.ModelProto], split: Split) -> Answers:
-    """What every exit and the end say of all rows."""
+def _answers(found: Sequence[onnx.ModelProto], split: Split, size: int) -> Answers:
+    """What every exit and the end say of all rows, in batches of `size`."""
     sessions = [open_session(part.SerializeToString()) for part in found]
     said: Any = None
-    for rows in split.by_length(BATCH):
+    for rows in split.by_length(size):
         batch = split.batch(rows)
         for number, session in enumerate(sessions):
             logits, *hidden = session.run(None, batch)
