@@ -31,7 +31,7 @@ L0 = [
     "prune.kinds=[head, neuron]", "prune.rounds=[{head: {threshold: 0.001}, neuron: {threshold: 0.001}}]",
 ]  # fmt: skip
 RUNS = {name: [f"score.criterion={name}"] for name in ("fisher", "gradient", "magnitude")}
-RUNS |= {f"l0 {penalty:g}": [*L0, f"score.penalty={penalty}"] for penalty in (0.01, 0.1, 1.0)}
+RUNS |= {f"l0 {penalty:g}": [*L0, f"score.penalty={penalty}"] for penalty in (0.1, 0.3, 1.0)}
 ELSEWHERE = """
 import pandas, torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -94,7 +94,7 @@ def measure(root: Path, name: str, threads: int) -> None:
             ELSEWHERE, root / "models/rounds" / line["kept"], root / "data/prepared/test.parquet"
         )
     if name.startswith("l0"):
-        line["gates"] = loop.read(root / "data/scores/r1/training.json")["curve"][-1]
+        line["gates"] = loop.read(root / "data/scores/r1/training.json")["gates"][-1]
     loop.record(RESULTS, line)
 
 
