@@ -164,6 +164,13 @@ def test_raw_figures_keep_the_last_line_of_an_artefact(tmp_path):
     assert [(line["seed"], line["value"]) for line in run.lines(file)] == [(1, 2), (0, 3)]
 
 
+def test_a_failure_is_kept_in_the_words_of_its_exception():
+    said = "Traceback (most recent call last):\n  File\nValueError: no such thing\nLoading weights: 100%|███|\n"
+    assert run.error(said) == "ValueError: no such thing"
+    assert run.error("a.b.TimeoutException: too long\nsee FAQ\n") == "a.b.TimeoutException: too long"
+    assert run.error("Killed\n") == ""
+
+
 def test_tools_are_pinned_and_no_part_of_the_product():
     needs = (REPOSITORY / "tests/benchmarks/contenders/requirements.txt").read_text().splitlines()
     pinned = dict(line.split("==") for line in needs if "==" in line)

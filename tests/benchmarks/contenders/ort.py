@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from contenders.contender import Contender, Job, describe
+from tasks.modeling.inference import Forward
 
 INPUTS = ("input_ids", "attention_mask")
 GRAPH = "model.onnx"
@@ -35,6 +36,7 @@ def load(checkpoint: Path) -> Any:
 def deliver(model: Any, out: Path, *, int8: bool = True, steps: int = 0) -> None:
     """Writes the fused graph of a BERT, whose layers all have the same heads, as an artefact."""
     from onnx import TensorProto
+    from onnxruntime import InferenceSession
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.transformers.optimizer import optimize_model
 
@@ -45,7 +47,8 @@ def deliver(model: Any, out: Path, *, int8: bool = True, steps: int = 0) -> None
         heads = attention.num_attention_heads
         optimized = optimize_model(str(raw), "bert", num_heads=heads, hidden_size=attention.all_head_size)
         optimized.save_model_to_file(str(fused))
-        _agrees(model, fused)
+        session = InferenceSession(str(fused), providers=["CPUExecutionProvider"])
+        agrees(model, lambda batch: session.run(None, batch)[0])
         if int8:
             options = {"DefaultTensorType": TensorProto.FLOAT}  # as its error message asks: fused shapes are unknown
             quantize_dynamic(
@@ -73,25 +76,22 @@ def export(model: nn.Module, path: Path) -> None:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            _Logits(model).eval(), _example(), str(path), dynamo=False, opset_version=17,
+            _Logits(model).eval(), _example(2, 8), str(path), dynamo=False, opset_version=17,
             input_names=list(INPUTS), output_names=["logits"], dynamic_axes={**axes, "logits": {0: "rows"}},
         )  # fmt: skip
 
 
-def _example() -> tuple[Tensor, Tensor]:
-    ids = torch.randint(1000, 2000, (2, 8), generator=torch.Generator().manual_seed(0))
+def _example(rows: int, length: int) -> tuple[Tensor, Tensor]:
+    ids = torch.randint(1000, 2000, (rows, length), generator=torch.Generator().manual_seed(0))
     mask = torch.ones_like(ids)
-    mask[1, 5:] = 0
+    mask[1, length // 2 :] = 0
     return ids, mask
 
 
-def _agrees(model: nn.Module, graph: Path) -> None:
-    """Refuses a float32 graph that says something else than its model."""
-    import onnxruntime
-
-    example = _example()
-    session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
-    said = session.run(None, {name: tensor.numpy() for name, tensor in zip(INPUTS, example, strict=True)})[0]
+def agrees(model: nn.Module, run: Forward) -> None:
+    """Refuses a float32 graph that says something else than its model, on another shape than it was exported with."""
+    example = _example(3, 11)
+    said = run({name: tensor.numpy() for name, tensor in zip(INPUTS, example, strict=True)})
     with torch.no_grad():
         meant = _Logits(model)(*example).numpy()
     if not np.allclose(said, meant, atol=1e-3):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -38,10 +39,12 @@ def make_all(seeds: Sequence[int], only: Sequence[str], steps: int) -> None:
             line = json.loads(file.read_text())
             print(f"  validation {line['quality']['validation']:.4f}, {line['seconds']:.0f} s", flush=True)
         else:
-            said = [text for text in ended.stderr.splitlines() if text.strip()]
+            log = place(contender.name, point, seed, steps).with_suffix(".log")
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text(ended.stderr)
             line = {"contender": contender.name, "point": point, "seed": seed, "budget": steps}
-            line["error"] = said[-1][:300] if said else f"exit status {ended.returncode}"
-            print(f"  failed: {line['error']}", flush=True)
+            line["error"] = error(ended.stderr) or f"exit status {ended.returncode}"
+            print(f"  failed: {line['error']}; see {log}", flush=True)
         keep(line, results(steps) / FILE)
 
 
@@ -54,6 +57,12 @@ def done(contender: Contender, point: str, seed: int, steps: int) -> bool:
     """Whether the artefact is there, made by the same recipe."""
     file = place(contender.name, point, seed, steps) / LINE
     return file.is_file() and json.loads(file.read_text())["recipe"] == contender.recipe(point)
+
+
+def error(said: str) -> str:
+    """The last line of a traceback: the exception and its words, or nothing where there is none."""
+    raised = re.findall(r"^[A-Za-z_][\w.]*(?:Error|Exception|Interrupt)\b.*", said, re.MULTILINE)
+    return raised[-1][:300] if raised else ""
 
 
 def keep(line: dict[str, Any], file: Path) -> None:
