@@ -15,8 +15,9 @@ PAGE, PICTURE = "contenders.md", "contenders.png"
 def report(seeds: Sequence[int], steps: int) -> str:
     """Writes the page and the picture of what is there, and returns the page."""
     made, timed = run.lines(results(steps) / run.FILE), run.lines(results(steps) / timing.FILE)
-    order = {name: number for number, name in enumerate(CONTENDERS)}
-    made = sorted((line for line in made if line["contender"] in order), key=lambda line: order[line["contender"]])
+    order = [(name, point) for name, contender in CONTENDERS.items() for point in contender.points]
+    made = [line for line in made if (line["contender"], line["point"]) in order]
+    made.sort(key=lambda line: order.index((line["contender"], line["point"])))
     base, int8 = " ".join(DENSE), " ".join(INT8)
     found = figures(made, timed, base, seeds)
     if base not in found:
