@@ -54,7 +54,7 @@ def make(job: Job) -> None:
             finetune(cut, job.dense, job.prepared, job.teacher, *course)
             model = out
     quantized, method = _fresh(job.scratch / "quantized"), recipe.quantize.methods[0]
-    quantize(model, job.prepared, recipe.quantize, job.seed, quantized)
+    quantize(model, job.prepared, recipe.quantize, METRIC, job.seed, quantized)
     shutil.copytree(quantized / method, job.out, dirs_exist_ok=True)
     describe(job.out, "onnx", ["model.onnx"], steps=spent)
 
