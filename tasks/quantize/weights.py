@@ -80,8 +80,9 @@ def in_integers(graph: onnx.ModelProto, choose: Callable[[str, NDArray[np.float3
         if table not in chosen:
             chosen[table] = choose(table, numpy_helper.to_array(weights.pop(table)))
         nodes += (_product if node.op_type == LINEAR else _rows)(node, table, chosen[table])
+    width = np.array([chosen[EMBEDDING].inputs])
     made = {
-        "flat": np.array([0, -1]), "first": np.array([0]), "across": np.array([-1]),
+        "flat": np.array([0, -1]), "first": np.array([0]), "across": np.array([-1]), "width": width,
         **{f"{name}.{part}": values for name, blocks in chosen.items() for part, values in _parts(blocks).items()},
     }  # fmt: skip
     found = onnx.ModelProto()
@@ -95,7 +96,7 @@ def in_integers(graph: onnx.ModelProto, choose: Callable[[str, NDArray[np.float3
 
 def _parts(blocks: Blocks) -> dict[str, NDArray[np.generic]]:
     integers, zero = (packed(values, blocks.bits) for values in (blocks.integers, blocks.zero))
-    return {"q": integers, "scale": blocks.scale, "zero": zero, "width": np.array([blocks.inputs])}
+    return {"q": integers, "scale": blocks.scale, "zero": zero}
 
 
 def _product(node: onnx.NodeProto, table: str, blocks: Blocks) -> list[onnx.NodeProto]:
@@ -113,5 +114,5 @@ def _rows(node: onnx.NodeProto, table: str, blocks: Blocks) -> list[onnx.NodePro
     return [
         helper.make_node("Reshape", [f"{table}.q", "flat"], [flat]),
         helper.make_node("GatherBlockQuantized", inputs, [wide], node.name, domain=MICROSOFT, **facts),
-        helper.make_node("Slice", [wide, "first", f"{table}.width", "across"], node.output),
+        helper.make_node("Slice", [wide, "first", "width", "across"], node.output),
     ]

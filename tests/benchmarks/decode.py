@@ -11,6 +11,7 @@ figures go to tests/benchmarks/results/decode.jsonl, models to .secateur/benchma
 import argparse
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -48,9 +49,10 @@ def main() -> None:
     chosen = parser.parse_args()
     if not chosen.table:
         torch.set_num_threads(2)
-        made = directories()
         done = {(line["model"], line["form"]) for line in lines() if "perplexity" in line}
-        for (model, form), directory in made.items():
+        made = {}
+        for model, form, directory in directories():
+            made[model, form] = directory
             if (model, form) not in done:
                 append({"model": model, "form": form, **quality(directory)})
         if chosen.speed or not any("decode_tokens_s" in line for line in lines()):
@@ -58,25 +60,23 @@ def main() -> None:
     print(table(lines()))
 
 
-def directories() -> dict[tuple[str, str], Path]:
-    """Every form of every model, made where it is not there yet."""
+def directories() -> Iterator[tuple[str, str, Path]]:
+    """Every form of every model, made where it is not there yet, when it is its turn."""
     recipe = resolve(Path("smollm2-wiki"), [f"data.source={data()}", "prune.rounds=[0.2]"])
     dense, prepared = fetch(recipe.model.source, cache_dir(), Path(), "model"), ROOT / "prepared"
     if not prepared.is_dir():
         with whole(prepared) as out:
             prepare(recipe.data, recipe.task, recipe.model, recipe.seed, Path(), out)
-    if not (ROOT / "pruned").is_dir():
-        write_pruned(recipe, dense, prepared)
-    found = {}
     for model, source in zip(MODELS, (dense, ROOT / "pruned"), strict=True):
-        found[model, "transformers"] = source
+        if not source.is_dir():
+            write_pruned(recipe, dense, prepared)
+        yield model, "transformers", source
         for method in METHODS:
             if not (ROOT / f"{model}-{method}").is_dir():
                 with whole(ROOT / f"{model}-{method}") as out:
                     settings = recipe.quantize.model_copy(update={"methods": (method,)})
                     quantize(source, prepared, settings, recipe.seed, out)
-            found[model, method] = ROOT / f"{model}-{method}" / method
-    return found
+            yield model, method, ROOT / f"{model}-{method}" / method
 
 
 def write_pruned(recipe, dense: Path, prepared: Path) -> None:
