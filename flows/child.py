@@ -97,9 +97,9 @@ def work(job: Job, stages: str, pool: str) -> Outcome:
 def keep_heap() -> None:
     """Has malloc keep what is freed for the next tensor, instead of giving it back to the kernel.
 
-    Training frees and takes the same tensors at each step: without this a fifth of its time on a CPU goes into zeroing
-    fresh pages. The process ends with its stage, so nothing is held for long. Tensors above 32 MB, the most that glibc
-    allows here, are given back, so that they leave no holes.
+    Training frees and takes the same tensors at each step, and a fifth of its time on a CPU goes into zeroing fresh
+    pages; this saves part of that. The process ends with its stage, so nothing is held for long. Tensors above 32 MB,
+    the most that glibc allows here, are given back, so that they leave no holes.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's; other libraries have none
     if mallopt:

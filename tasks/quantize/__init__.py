@@ -21,7 +21,7 @@ from tasks.quantize.mixed import MIXED, mixed
 from tasks.quantize.static import fixed, inputs, ranges, static
 from tasks.quantize.verify import VERIFIED, verify
 from tasks.quantize.weights import int4_weights, int8_weights
-from tasks.recipe.schema import Quantize
+from tasks.recipe.quantizing import Quantize
 from tasks.text.data import Batch, Split, read_split
 from tasks.text.registry import read_task
 from tasks.text.task import TaskType

@@ -17,7 +17,7 @@ from tasks.quantize.graph import fused_graph
 from tasks.quantize.heads import fit_exits
 from tasks.quantize.nested import MASK, nested, parts
 from tasks.quantize.thresholds import NEVER, choose, confidence
-from tasks.recipe.schema import Exits
+from tasks.recipe.quantizing import Exits
 from tasks.text.data import Batch, Split
 from tasks.text.metrics import Bootstrap, Values, quality
 from tasks.text.task import TaskType

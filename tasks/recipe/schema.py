@@ -11,6 +11,7 @@ from pydantic import (
 from pydantic_core import PydanticKnownError
 
 from tasks.recipe.pruning import Prune, Score
+from tasks.recipe.quantizing import ACTIVATIONS_TOO, WEIGHT_ONLY, Quantize
 from tasks.recipe.search import SECTIONS, Search
 from tasks.recipe.section import Count, Positive, Section, Share
 from tasks.recipe.trainings import Dense, Distill, Finetune
@@ -24,8 +25,6 @@ METRICS: dict[str, tuple[str, ...]] = {
 """By type of task."""
 
 
-ACTIVATIONS_TOO, WEIGHT_ONLY = ("dynamic", "static"), ("int8_weights", "int4_weights")
-"""Methods of `quantize`: the first for models that judge texts, the second for those that write them."""
 _WINDOWED = ("qa", "generation")
 """Types of task whose rows are cut out of longer texts."""
 
@@ -89,32 +88,6 @@ class Budget(Section):
     speedup_b32: Positive | None
     max_parameters: Annotated[float, Field(gt=0, le=1)] | None
     max_flops: Annotated[float, Field(gt=0, le=1)] | None
-
-
-class Mixed(Section):
-    method: Literal["dynamic", "static"]
-    max_divergence: Positive
-    rows: Count
-
-
-class Exits(Section):
-    depths: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1, max_length=3)]
-    method: Literal["fp32", "dynamic", "static"]
-    max_drop: Annotated[float, Field(ge=0, le=1)]
-    rows: Count
-
-
-class Quantize(Section):
-    models: tuple[Literal["dense", "pruned", "student"], ...]
-    methods: Annotated[
-        tuple[Literal["fp32", "dynamic", "static", "mixed", "exits", "int8_weights", "int4_weights"], ...],
-        Field(min_length=1),
-    ]
-    calibration_rows: Count
-    calibration: Literal["minmax", "entropy", "percentile"]
-    verification_rows: Count
-    mixed: Mixed
-    exits: Exits
 
 
 class Evaluate(Section):

@@ -15,7 +15,7 @@ from tasks.modeling.inference import forward, open_model
 from tasks.modeling.shrink import shrink
 from tasks.quantize import METHODS, write_graph
 from tasks.quantize.graph import fused_graph
-from tasks.recipe.schema import ACTIVATIONS_TOO, WEIGHT_ONLY, Quantize
+from tasks.recipe.quantizing import ACTIVATIONS_TOO, WEIGHT_ONLY, Quantize
 
 
 @pytest.fixture(params=sorted(name for name, family in FAMILIES.items() if family.attention))

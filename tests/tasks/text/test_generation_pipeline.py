@@ -19,7 +19,7 @@ from tasks.prepare import prepare
 from tasks.prune import prune
 from tasks.quantize import quantize
 from tasks.recipe.load import resolve
-from tasks.recipe.schema import WEIGHT_ONLY
+from tasks.recipe.quantizing import WEIGHT_ONLY
 from tasks.score import score_units
 from tasks.text.data import read_split
 from tasks.text.perplexity import likelihood
