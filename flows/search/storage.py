@@ -8,7 +8,8 @@ import optuna
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import make_url
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from flows.search.place import Place
@@ -127,6 +128,8 @@ def _study(place: Place, recipe: Recipe) -> Study:
             heartbeat_interval=search.heartbeat,
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=search.retries),
         )
+        if url.startswith("sqlite"):
+            _one_at_a_time(storage.engine)
         return optuna.create_study(
             storage=storage,
             sampler=sampler(search.sampler, recipe.seed),
@@ -146,6 +149,23 @@ def _study(place: Place, recipe: Recipe) -> Study:
             f"search.storage: {shown} does not answer ({cause[0] if cause else type(error).__name__}); "
             "start it, or set search.storage to null for SQLite"
         ) from error
+
+
+def _one_at_a_time(engine: Engine) -> None:
+    """Has SQLite lock the database as a transaction begins.
+
+    It knows no SELECT … FOR UPDATE: two workers that look at a waiting trial before either takes it would both have it.
+    """
+
+    def connected(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # the driver begins no transaction of its own
+
+    def begins(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "begin", begins)
+    engine.dispose()  # connections from before are not like this
 
 
 def _short(value: Any) -> str:

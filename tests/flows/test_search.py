@@ -5,7 +5,9 @@ import os
 import signal
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import optuna
@@ -14,7 +16,8 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 
 from flows.progress import Progress
-from flows.search.run import search
+from flows.search.run import begun, search
+from flows.search.storage import issue, opened
 from tasks.core.errors import EnvironmentFault, UserError
 from tests.flows.conftest import drive, make_workspace
 
@@ -162,6 +165,21 @@ def test_two_workers_share_the_trials(root: Path) -> None:
     assert len({trial.user_attrs["worker"] for trial in done(root)}) == 2
     calls = Counter(line.split()[0] for line in (root.parent / "calls").read_text().splitlines())
     assert calls["train"] == 1
+
+
+def test_no_two_take_the_same_trial(root: Path) -> None:
+    recipe, place = begun(root, None, SETTINGS, None)
+    studies = [opened(place, recipe) for _ in range(2)]
+    issue(studies[0], 40)
+    start = Barrier(2)
+
+    def take(study: optuna.Study) -> list[int]:
+        start.wait()
+        return list(iter(study._pop_waiting_trial_id, None))
+
+    with ThreadPoolExecutor() as pool:
+        taken = [number for numbers in pool.map(take, studies) for number in numbers]
+    assert len(taken) == len(set(taken)) == 40
 
 
 def hanging(root: Path, *words: str) -> tuple[psutil.Process, str]:
