@@ -72,7 +72,9 @@ def prune(
         settings,
         costs,
         partial(_budget, source, read_json(teacher / SIZES), settings, costs, goal.share, length),
-        Sensitivity(source, sample.take(range(0, len(sample), 2)), settings.batch_size, task, damping),
+        Sensitivity(
+            source, sample.take(range(0, len(sample), _every(len(sample)))), settings.batch_size, task, damping
+        ),
     )
     facts: dict[str, Any] = {"goal": goal.as_item(), "criterion": criterion, "allocation": settings.allocation}
     facts |= {"threshold": chosen.thresholds, "sensitivity": chosen.curves, "layers": dense_layers(source)}
@@ -133,6 +135,11 @@ def _sample(prepared: Path, model: Path, settings: Prune, seed: int) -> tuple[Sp
     train = read_split(prepared, "train", model)
     rows = np.sort(np.random.default_rng(seed).permutation(len(train))[: settings.rows])
     return train.take(rows), float(train.lengths.mean())
+
+
+def _every(rows: int) -> int:
+    """Sensitivity takes one of so many rows: half of them, and some 512 at most."""
+    return max(2, rows // 512)
 
 
 def _batches(sample: Split, settings: Prune, model: PreTrainedModel) -> list[dict[str, Tensor]]:

@@ -14,9 +14,8 @@ from tasks.families.anatomy import WHOLE, WIDTH, Group
 from tasks.modeling.inference import forward, logits
 from tasks.modeling.matrices import Matrix, layer_matrices
 from tasks.modeling.shrink import zero
-from tasks.reconstruct.gram import Gram
+from tasks.reconstruct.fit import fit, nothing
 from tasks.reconstruct.layerwise import Stream
-from tasks.reconstruct.least_squares import least_squares
 from tasks.text.data import Split
 from tasks.text.task import TaskType
 
@@ -69,20 +68,22 @@ class Sensitivity:
         parameters = dict(self.model.named_parameters())
         before = {cut.tensor: parameters[cut.tensor].detach().clone() for cut in group.cuts}
         matrix = matrices.get(group.cuts[-1].tensor) if group.kind not in (*WHOLE, WIDTH) else None
-        gram = None
+        sums = None
         if matrix is not None and self.damping is not None:
             if matrix.bias is not None:
                 name = matrix.tensor.removesuffix("weight") + "bias"
                 before[name] = matrix.bias.detach().clone()
-            gram = Gram.empty(matrix.width, device=self.model.device)
-            for seen in stream.inputs(group.layer, layer, [matrix]):
-                gram.add(seen[matrix.tensor])
+            sums = nothing(matrix, outputs=False)
+            for batch, seen in enumerate(stream.inputs(group.layer, layer, [matrix])):
+                sums[batch % 2].add(seen[matrix.tensor])
         losses = {}
         for level in unit.levels(LEVELS).tolist():
             kept = unit.best(level)
             if len(kept) < group.count:
-                if matrix is not None and gram is not None and kept:
-                    self._refit(group, kept, matrix, gram)
+                if matrix is not None and sums is not None and kept:
+                    stay = torch.zeros(matrix.width, dtype=torch.bool)
+                    stay[matrix.columns(group.cuts[-1], kept)] = True
+                    fit(matrix, sums, stay, self.damping or 0.0)
                 else:
                     gone = sorted(set(range(group.count)) - set(kept))
                     for cut in group.cuts:
@@ -92,16 +93,6 @@ class Sensitivity:
                 for name, value in before.items():
                     parameters[name].copy_(value)
         return losses
-
-    def _refit(self, group: Group, kept: list[int], matrix: Matrix, gram: Gram) -> None:
-        columns = matrix.columns(group.cuts[-1], kept).sort().values
-        weight, bias = matrix.read(), None if matrix.bias is None else matrix.bias.detach()
-        fit = least_squares(weight, gram, columns, self.damping or 0.0, bias)
-        values = torch.zeros_like(weight)
-        values[:, columns] = fit.weight
-        matrix.write(values)
-        if matrix.bias is not None and fit.bias is not None:
-            matrix.bias.data.copy_(fit.bias)
 
     @torch.no_grad()
     def _loss(self, stream: Stream, layer: int) -> float:

@@ -70,6 +70,33 @@ class Gram:
                 self.energy += float(asked.double().square().sum())
         self.tokens += len(x)
 
+    def __add__(self, other: "Gram") -> "Gram":
+        """The sums over the tokens of both."""
+        both = Gram(self.matrix + other.matrix, self.total + other.total, self.tokens + other.tokens)
+        if self.cross is None or self.wanted is None or other.cross is None or other.wanted is None:
+            return both
+        energy = self.energy + other.energy
+        return replace(both, cross=self.cross + other.cross, wanted=self.wanted + other.wanted, energy=energy)
+
+    def aimed(self, weight: Tensor, bias: Tensor | None) -> "Gram":
+        """The same sums; where nothing is wanted yet, what `weight` (outputs, features) and `bias` give is."""
+        if self.cross is not None:
+            return self
+        weight = weight.to(self.matrix)
+        cross, wanted = weight @ self.matrix, weight @ self.total
+        energy = float((cross * weight).sum())
+        if bias is not None:
+            given = bias.to(weight)
+            energy += float(2 * given @ wanted + self.tokens * given @ given)
+            cross, wanted = cross + torch.outer(given, self.total), wanted + self.tokens * given
+        return replace(self, cross=cross, wanted=wanted, energy=energy)
+
+    def asked(self) -> tuple[Tensor, Tensor]:
+        """`cross` and `wanted`, which must be there."""
+        if self.cross is None or self.wanted is None:
+            raise ValueError("No outputs are wanted here; see `aimed`")
+        return self.cross, self.wanted
+
     def centred(self) -> "Gram":
         """The same sums less the means over tokens: what is left to the weights once a bias is fitted beside them.
 

@@ -1,7 +1,7 @@
 """A model run one layer at a time over calibration rows, so that each layer sees what those below it, changed, give."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,8 @@ from tasks.modeling.matrices import Matrix, watching
 
 Batches = Sequence[Mapping[str, Tensor]]
 """Inputs of a model, each batch with its `attention_mask` (rows, length)."""
+Seen = dict[str, Tensor]
+"""By name, the values (tokens, width) that one batch had there."""
 
 
 class Stream:
@@ -58,26 +60,25 @@ class Stream:
 
     def inputs(
         self, number: int, layer: nn.Module, matrices: Sequence[Matrix], total: str | None = None
-    ) -> Iterator[dict[str, Tensor]]:
-        """Runs `layer` as layer `number`; yields for each batch the inputs of its matrices, by name.
+    ) -> Iterator[Seen]:
+        """Runs `layer` as layer `number`, as far as it must; yields for each batch the inputs of its matrices, by name.
 
         Those have shape (tokens, inputs); tokens that only fill a batch are left out. So it is with `total`, under this
         name: the input of that module of the layer, or what the layer gives if it is empty.
         """
-        for batch, mask in enumerate(self.masks):
-            seen: dict[str, Tensor] = {}
-            with watching([(matrix, _keep(seen, matrix.tensor, mask)) for matrix in matrices]):
-                keep = None if total is None else _keep(seen, total, mask)
-                with _input_of(layer, total, keep):
-                    out = self._run(number, layer, batch)
-            if keep and not total:
-                keep(out)
-            yield seen
-
-    def advance(self, number: int, layer: nn.Module) -> None:
-        """Puts every batch through `layer` as layer `number`."""
+        totals = () if total is None else (total,)
         for batch in range(len(self.hidden)):
-            self.hidden[batch] = self._run(number, layer, batch)
+            yield self._look(number, layer, batch, matrices, totals, stop=total != "")[0]
+
+    def advance(
+        self, number: int, layer: nn.Module, matrices: Sequence[Matrix] = (), totals: Collection[str] = ()
+    ) -> list[Seen]:
+        """Puts every batch through `layer` as layer `number`; returns what was seen on the way, as `inputs` does."""
+        found = []
+        for batch in range(len(self.hidden)):
+            seen, self.hidden[batch] = self._look(number, layer, batch, matrices, totals, stop=False)
+            found.append(seen)
+        return found
 
     @contextlib.contextmanager
     def below(self, number: int, batch: int) -> Iterator[None]:
@@ -93,6 +94,33 @@ class Stream:
             for layer in skipped:
                 del layer.forward
 
+    def _look(
+        self, number: int, layer: nn.Module, batch: int, matrices: Sequence[Matrix], totals: Collection[str], stop: bool
+    ) -> tuple[Seen, Tensor]:
+        """What was seen, and what the layer gives; that is its input if it was stopped when all had been seen."""
+        seen: Seen = {}
+        mask, last = self.masks[batch], len(matrices) + len(totals) if stop else 0
+
+        def keep(name: str) -> Callable[[Tensor], None]:
+            def consume(x: Tensor) -> None:
+                x = x.reshape(-1, x.shape[-1])
+                seen[name] = x[mask] if len(x) == len(mask) else x
+                if len(seen) == last:
+                    raise _AllSeen
+
+            return consume
+
+        out = self.hidden[batch]
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.suppress(_AllSeen))
+            stack.enter_context(watching([(matrix, keep(matrix.tensor)) for matrix in matrices]))
+            for name in filter(None, totals):
+                stack.enter_context(_input_of(layer, name, keep(name)))
+            out = self._run(number, layer, batch)
+            if "" in totals:
+                keep("")(out)
+        return seen, out
+
     @torch.no_grad()
     def _run(self, number: int, layer: nn.Module, batch: int) -> Tensor:
         args, kwargs = self.calls[batch][number]
@@ -101,19 +129,12 @@ class Stream:
         return first
 
 
-def _keep(seen: dict[str, Tensor], name: str, mask: Tensor) -> Callable[[Tensor], None]:
-    def consume(x: Tensor) -> None:
-        x = x.reshape(-1, x.shape[-1])
-        seen[name] = x[mask] if len(x) == len(mask) else x
-
-    return consume
+class _AllSeen(Exception):
+    """What comes after in the layer is of no use."""
 
 
 @contextlib.contextmanager
-def _input_of(layer: nn.Module, name: str | None, keep: Callable[[Tensor], None] | None) -> Iterator[None]:
-    if not name or not keep:
-        yield
-        return
+def _input_of(layer: nn.Module, name: str, keep: Callable[[Tensor], None]) -> Iterator[None]:
     hook = layer.get_submodule(name).register_forward_pre_hook(lambda _, args: keep(args[0]))
     try:
         yield

@@ -42,15 +42,15 @@ def least_squares(weight: Tensor, gram: Gram, kept: Tensor, damping: float = 0.0
 
     Raises UserError if H_KK is singular. Time O(k^3 + out k^2), memory 8 (2 k^2 + 3 out k) bytes.
     """
+    gram = gram.aimed(weight, bias)
     sums = gram if bias is None else gram.centred()
     present, kept = weight.to(sums.matrix), kept.to(sums.matrix.device)
-    cross = present @ sums.matrix if sums.cross is None else sums.cross
+    cross, wanted = sums.asked()
     pull = damping * sums.matrix.diagonal().mean()
     lower = factor(sums.matrix[kept][:, kept] + pull * torch.eye(len(kept)).to(sums.matrix))
     fitted = torch.cholesky_solve((cross[:, kept] + pull * present[:, kept]).T, lower).T
     shifted = None
     if bias is not None:
-        wanted = present @ gram.total + gram.tokens * bias.to(present) if gram.wanted is None else gram.wanted
         shifted = ((wanted - fitted @ gram.total[kept]) / gram.tokens).to(bias)
     return Fit(fitted.to(weight), shifted, output_error(weight, fitted, sums, kept))
 
@@ -68,10 +68,22 @@ def output_error(weight: Tensor, fitted: Tensor, gram: Gram, kept: Tensor | None
         whole = _energy(weight, gram.matrix)
         lost = _energy(weight.index_add(1, columns, fitted, alpha=-1), gram.matrix)
     else:
-        whole = torch.tensor(gram.energy)
+        whole = torch.tensor(gram.energy, dtype=torch.float64)
         mixed = (gram.cross[:, columns] * fitted).sum()
         lost = whole - 2 * mixed + _energy(fitted, gram.matrix[columns][:, columns])
     return float((lost / whole).clamp_min(0)) if whole > 0 else 0.0
+
+
+def missed(weight: Tensor, fit: Fit, gram: Gram, kept: Tensor, bias: Tensor | None = None) -> float:
+    """sum ||y - W' x_K - b'||^2 of a fit over other tokens than its own; arguments as in `least_squares`."""
+    sums = gram.aimed(weight, bias)
+    cross, wanted = sums.asked()
+    kept, fitted = kept.to(sums.matrix.device), fit.weight.to(sums.matrix)
+    lost = sums.energy - 2 * (cross[:, kept] * fitted).sum() + _energy(fitted, sums.matrix[kept][:, kept])
+    if fit.bias is not None:
+        given = fit.bias.to(fitted)
+        lost += given @ (2 * (fitted @ sums.total[kept] - wanted) + sums.tokens * given)
+    return float(lost)
 
 
 def _energy(weight: Tensor, matrix: Tensor) -> Tensor:

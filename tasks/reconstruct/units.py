@@ -20,6 +20,7 @@ from tasks.families import family_of
 from tasks.families.anatomy import LAYER, WHOLE, WIDTH, Family, Group, Kept
 from tasks.modeling.matrices import Matrix, layer_matrices, matrices
 from tasks.modeling.shrink import chosen, zero
+from tasks.reconstruct.fit import Halves, fit, nothing
 from tasks.reconstruct.gram import Gram, damped
 from tasks.reconstruct.layerwise import Batches, Stream
 from tasks.reconstruct.least_squares import least_squares
@@ -72,31 +73,56 @@ def reconstruct(
     errors: dict[str, float] = {}
     drifted = False
     for number, layer in enumerate(stream.layers):
-        original = copy.deepcopy(layer)
-        for group in gone:
-            if group.layer == number:
-                _silence(model, group)
-                drifted = True
-        if (LAYER, number) not in {(group.kind, group.layer) for group in gone}:
-            mine, before = ({m.tensor: m for m in layer_matrices(stream.family, number, x)} for x in (layer, original))
-            for names in _in_turn(list(mine), joins):
+        known = _Dense(dense, number, layer, joins)
+        silent = [group for group in gone if group.layer == number]
+        for group in silent:
+            _silence(model, group)
+        drifted = drifted or bool(silent)
+        if LAYER not in {group.kind for group in silent}:
+            for names in _in_turn(list(known.matrices), joins):
                 join = joins.get(names[0])
                 if not drifted and (join is None or bool(join.stay.all())):
                     continue
-                total = None if join is None else join.total
-                sides = (stream, layer, [mine[n] for n in names]), (dense, original, [before[n] for n in names])
-                for matrix, gram in _grams(number, *sides, total):
-                    if join is None:
-                        _fit(matrix, gram, torch.ones(matrix.width, dtype=torch.bool), damping)
-                        continue
-                    if choose and join.group:
-                        _choose(matrix, gram, join, damping, steep.get(matrix.tensor))
-                    errors[matrix.tensor] = _fit(matrix, gram, join.stay, damping)
-                    drifted = True
+                for matrix, sums in known.sums(stream, names, None if join is None else join.total):
+                    if join and join.group and choose:
+                        _choose(matrix, sums[0] + sums[1], join, damping, steep.get(matrix.tensor))
+                    stay = torch.ones(matrix.width, dtype=torch.bool) if join is None else join.stay
+                    error = fit(matrix, sums, stay, damping)
+                    if join:
+                        errors[matrix.tensor] = error
+                        drifted = True
             stream.advance(number, layer)
-        dense.advance(number, original)
         progress("layer", number + 1, len(stream.layers))
     return _with(model, kept, joins), errors
+
+
+class _Dense:
+    """What flows through a layer of the dense model, to be aimed at."""
+
+    def __init__(self, stream: Stream, number: int, layer: nn.Module, joins: dict[str, Join]) -> None:
+        """Puts `stream` through the layer, which is still as it was."""
+        self.number, self.layer = number, layer
+        self.matrices = {matrix.tensor: matrix for matrix in layer_matrices(stream.family, number, layer)}
+        self.weights = {
+            name: (matrix.read(), None if matrix.bias is None else matrix.bias.detach().clone())
+            for name, matrix in self.matrices.items()
+        }
+        totals = {joins[name].total for name in self.matrices if name in joins} - {None}
+        self.seen = stream.advance(number, layer, list(self.matrices.values()), [t for t in totals if t is not None])
+
+    def sums(self, stream: Stream, names: Sequence[str], total: str | None) -> Iterator[tuple[Matrix, Halves]]:
+        """Of each matrix those over its inputs in `stream` and over what is wanted of it; none that sees no text."""
+        found = [self.matrices[name] for name in names]
+        sums = [nothing(matrix, outputs=True) for matrix in found]
+        runs = stream.inputs(self.number, self.layer, found, total)
+        for batch, (seen, known, mask) in enumerate(zip(runs, self.seen, stream.masks, strict=True)):
+            tokens = int(mask.sum())
+            for name, halves in zip(names, sums, strict=True):
+                x = seen[name]
+                if len(x) == tokens:  # else it reads positions alone, which do not change
+                    wanted = nn.functional.linear(x if total is not None else known[name], *self.weights[name])
+                    halves[batch % 2].add(x, wanted if total is None else wanted + known[total] - seen[total])
+        return ((matrix, halves) for matrix, halves in zip(found, sums, strict=True) if halves[0].tokens)
 
 
 def _in_turn(names: Sequence[str], joins: dict[str, Join]) -> Iterator[list[str]]:
@@ -179,39 +205,3 @@ def _total(family: Family, tensor: str) -> str | None:
     """Where the output of the matrix is seen with the residual."""
     outputs = {f".{part.output}.weight": part.total for part in family.sublayers.values()}
     return next((total for output, total in outputs.items() if tensor.endswith(output)), None)
-
-
-Side = tuple[Stream, nn.Module, list[Matrix]]
-
-
-def _grams(number: int, mine: Side, dense: Side, total: str | None) -> list[tuple[Matrix, Gram]]:
-    """Of each matrix the sums over its inputs, and over what is wanted of it, without a bias that it has not."""
-    made = []
-    for matrix in mine[2]:
-        outputs = matrix.parameter.numel() // matrix.width
-        made.append((matrix, Gram.empty(matrix.width, outputs, matrix.parameter.device)))
-    before = [(m.read(), None if m.bias is None else m.bias.detach()) for m in dense[2]]
-    runs = (stream.inputs(number, layer, found, total) for stream, layer, found in (mine, dense))
-    for seen, known, live in zip(*runs, mine[0].masks, strict=True):
-        tokens = int(live.sum())
-        for (matrix, gram), (weight, bias) in zip(made, before, strict=True):
-            x = seen[matrix.tensor]
-            if len(x) != tokens:  # it reads positions alone, which do not change
-                continue
-            wanted = nn.functional.linear(x if total is not None else known[matrix.tensor], weight, bias)
-            if total is not None:
-                wanted += known[total] - seen[total]
-            gram.add(x, wanted)
-    return [(matrix, gram) for matrix, gram in made if gram.tokens]
-
-
-def _fit(matrix: Matrix, gram: Gram, stay: Tensor, damping: float) -> float:
-    weight, columns = matrix.read(), stay.nonzero().flatten()
-    fit = least_squares(weight, gram, columns, damping, None if matrix.bias is None else matrix.bias.detach())
-    values = torch.zeros_like(weight)
-    values[:, columns] = fit.weight
-    matrix.write(values)
-    if matrix.bias is not None and fit.bias is not None:
-        with torch.no_grad():
-            matrix.bias.copy_(fit.bias)
-    return fit.error

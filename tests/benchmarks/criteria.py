@@ -8,6 +8,7 @@ that goes. Raw figures go to tests/benchmarks/results/criteria.jsonl, a line a r
 """
 
 import argparse
+import functools
 import json
 import os
 import shutil
@@ -15,17 +16,20 @@ import statistics
 import time
 from itertools import chain, product
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 
+import tasks.prune
 from tasks.finetune import finetune
 from tasks.modeling.checkpoint import load
 from tasks.modeling.inference import forward, logits
 from tasks.modeling.size import size
 from tasks.prepare import prepare
 from tasks.prune import prune
+from tasks.prune.curves import Sensitivity
 from tasks.recipe.load import resolve
 from tasks.score import CRITERIA, SCORES
 from tasks.score.criterion import Sample
@@ -36,19 +40,24 @@ from tasks.train import train_dense
 
 ROOT = Path(".secateur/benchmarks/criteria")
 RESULTS = Path(__file__).parent / "results" / "criteria.jsonl"
-SEEDS, LEVELS, ROWS = (0, 1, 2), (0.3, 0.5, 0.7), 512
+SEEDS, LEVELS = (0, 1, 2), (0.3, 0.5, 0.7)
+SCORED, REFITTED = 512, 256
+"""Training rows that criteria look at, and refitting."""
 BEST = ("obs", "solve", (0.25, 0.5, 0.67))
 """Criterion, allocation and levels of what is recommended; chosen on validation."""
 BEST_ROWS = 2048
+"""Rows that its refitting looks at."""
+BOTH = (True, False)
 Key = tuple[int, str, str, bool, float, bool]
 
 
 def main() -> None:
     """Runs what is not there yet and prints the table."""
+    tasks.prune.Sensitivity = OncePerModel
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", action="store_true", help="only print what is there")
     if not parser.parse_args().table:
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", len(os.sched_getaffinity(0)))))
         done = {key(line) for line in lines()}
         for run in plan():
             if run not in done:
@@ -60,8 +69,11 @@ def plan() -> list[Key]:
     """(seed, criterion, allocation, refitted, level, recovered) of every run, what matters most first."""
     best = [(seed, *BEST[:2], True, level, False) for seed in SEEDS for level in BEST[2]]
     recovered = [(0, criterion, "global", True, 0.5, True) for criterion in sorted(CRITERIA)]
-    others = product(SEEDS, (False, True), LEVELS, sorted(CRITERIA))
-    return best + recovered + [(seed, name, "global", again, level, False) for seed, again, level, name in others]
+    one, *more = (
+        [(seed, name, "global", again, level, False) for level, again, name in product(LEVELS, BOTH, sorted(CRITERIA))]
+        for seed in SEEDS
+    )
+    return best + one + recovered + [*chain(*more)]
 
 
 def record(run: Key) -> None:
@@ -75,7 +87,7 @@ def record(run: Key) -> None:
             f"prune.rounds=[{{flops: {level}}}]",
             f"prune.allocation={allocation}",
             f"prune.reconstruct={json.dumps(again)}",
-            f"prune.rows={BEST_ROWS if allocation == BEST[1] else ROWS}",
+            f"prune.rows={BEST_ROWS if allocation == BEST[1] else REFITTED}",
             "finetune.epochs=1",
         ],
     )
@@ -90,7 +102,7 @@ def record(run: Key) -> None:
     scores = ROOT / f"scores{seed}-{criterion}"
     if not scores.is_dir():
         train, task = read_split(prepared, "train"), read_task(prepared)
-        rows = np.sort(np.random.default_rng(seed).permutation(len(train))[:ROWS])
+        rows = np.sort(np.random.default_rng(seed).permutation(len(train))[:SCORED])
         start = time.perf_counter()
         found = CRITERIA[criterion](Sample(load(dense), train.take(rows), 32, task, seed))
         scores.mkdir()
@@ -99,6 +111,7 @@ def record(run: Key) -> None:
     cut = ROOT / "cut"
     shutil.rmtree(cut, ignore_errors=True)
     cut.mkdir()
+    OncePerModel.dense = dense.name
     start = time.perf_counter()
     prune(dense, scores, prepared, teacher, 0, criterion, recipe.prune, seed, cut)
     seconds = time.perf_counter() - start
@@ -109,6 +122,7 @@ def record(run: Key) -> None:
         out.mkdir()
         finetune(cut, dense, prepared, teacher, recipe.finetune, "accuracy", seed, ROOT / "recovery", out)
         cut = out
+    splits = ("validation", "test") if allocation == BEST[1] else ("test",)
     line = {
         "seed": seed,
         "criterion": criterion,
@@ -118,8 +132,8 @@ def record(run: Key) -> None:
         "recovered": recovered,
         "score_seconds": json.loads((scores / "seconds.json").read_text()),
         "prune_seconds": seconds,
-        "dense": accuracies(dense, prepared),
-        "pruned": accuracies(cut, prepared),
+        "dense": of_dense(dense, prepared, splits),
+        "pruned": accuracies(cut, prepared, splits),
         "flops_left": size(load(cut), 27)["flops"] / size(load(dense), 27)["flops"],
     }
     with RESULTS.open("a") as file:
@@ -139,13 +153,31 @@ def data(recipe) -> Path:
     return out
 
 
-def accuracies(model: Path, prepared: Path) -> dict[str, float]:
-    """On validation and test."""
+def accuracies(model: Path, prepared: Path, splits: tuple[str, ...]) -> dict[str, float]:
+    """By split."""
     run, found = forward(load(model)), {}
-    for name in ("validation", "test"):
+    for name in splits:
         split = read_split(prepared, name)
         found[name] = float((logits(run, split, 64).argmax(-1) == split.labels).mean())
     return found
+
+
+@functools.cache
+def of_dense(model: Path, prepared: Path, splits: tuple[str, ...]) -> dict[str, float]:
+    """`accuracies` of a model that does not change."""
+    return accuracies(model, prepared, splits)
+
+
+class OncePerModel(Sensitivity):
+    """Sensitivity, which is the same whatever the level, measured once for each dense model."""
+
+    found: ClassVar[dict[str, dict]] = {}
+    dense = ""
+
+    def __call__(self, units):
+        if self.dense not in self.found:
+            self.found[self.dense] = super().__call__(units)
+        return self.found[self.dense]
 
 
 def lines() -> list[dict]:

@@ -1,0 +1,62 @@
+"""Fits a matrix of a model to what is wanted of it, no more closely than its calibration rows bear.
+
+A fit to few tokens follows their noise. So the tokens are summed in two halves, and of some pulls towards the present
+weights the one is taken whose fit to either half is best on the other (two-fold cross-validation of ridge regression;
+Stone, 1974). With a strong pull weights stay as they are, so a fit is hardly ever worse than none.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from tasks.modeling.matrices import Matrix
+from tasks.reconstruct.gram import Gram
+from tasks.reconstruct.least_squares import least_squares, missed
+
+TIMES = (1, 10, 100, 1000)
+"""What the damping is multiplied with."""
+Halves = tuple[Gram, Gram]
+"""Batches go to them in turn."""
+
+
+def nothing(matrix: Matrix, outputs: bool) -> Halves:
+    """Sums over no tokens yet, with or without what is wanted of them."""
+    sizes = (matrix.width, matrix.parameter.numel() // matrix.width if outputs else None, matrix.parameter.device)
+    return Gram.empty(*sizes), Gram.empty(*sizes)
+
+
+def fit(matrix: Matrix, sums: Halves, stay: Tensor, damping: float) -> float:
+    """Sets the columns `stay` of a matrix and its bias to the fit, the others to 0; returns the fit's error.
+
+    Args:
+        sums: over two halves of the calibration tokens; the second may have none.
+        stay: which inputs stay, bool (inputs,).
+        damping: the least; see `least_squares`.
+    """
+    weight, columns = matrix.read(), stay.nonzero().flatten()
+    bias = None if matrix.bias is None else matrix.bias.detach()
+    found = least_squares(weight, sums[0] + sums[1], columns, bearable(weight, sums, columns, damping, bias), bias)
+    values = torch.zeros_like(weight)
+    values[:, columns] = found.weight
+    matrix.write(values)
+    if matrix.bias is not None and found.bias is not None:
+        matrix.bias.data.copy_(found.bias)
+    return found.error
+
+
+def bearable(weight: Tensor, sums: Sequence[Gram], kept: Tensor, damping: float, bias: Tensor | None = None) -> float:
+    """The damping, or a multiple of it, whose fit to either half misses least of the other; up to 8 fits."""
+    first, second = sums
+    if not first.tokens or not second.tokens:
+        return damping
+    best, least = damping, torch.inf
+    for times in TIMES:
+        total = 0.0
+        for given, held in ((first, second), (second, first)):
+            found = least_squares(weight, given, kept, damping * times, bias)
+            total += missed(weight, found, held, kept, bias)
+        if total >= least:
+            break
+        best, least = damping * times, total
+    return best
