@@ -5,6 +5,8 @@ weights the one is taken whose fit to either half is best on the other (two-fold
 Stone, 1974). With a strong pull weights stay as they are, so a fit is hardly ever worse than none.
 """
 
+import functools
+import math
 from collections.abc import Sequence
 
 import torch
@@ -14,7 +16,7 @@ from tasks.modeling.matrices import Matrix
 from tasks.reconstruct.gram import Gram
 from tasks.reconstruct.least_squares import least_squares, missed
 
-TIMES = (1, 10, 100, 1000)
+TIMES = (1, 3, 10, 30, 100, 300, 1000)
 """What the damping is multiplied with."""
 Halves = tuple[Gram, Gram]
 """Batches go to them in turn."""
@@ -46,17 +48,24 @@ def fit(matrix: Matrix, sums: Halves, stay: Tensor, damping: float) -> float:
 
 
 def bearable(weight: Tensor, sums: Sequence[Gram], kept: Tensor, damping: float, bias: Tensor | None = None) -> float:
-    """The damping, or a multiple of it, whose fit to either half misses least of the other; up to 8 fits."""
+    """The damping, or a multiple of it, whose fit to either half misses least of the other.
+
+    What is missed falls and then rises with the damping, so it is followed from the middle of `TIMES`.
+    """
     first, second = sums
     if not first.tokens or not second.tokens:
         return damping
-    best, least = damping, torch.inf
-    for times in TIMES:
-        total = 0.0
-        for given, held in ((first, second), (second, first)):
-            found = least_squares(weight, given, kept, damping * times, bias)
-            total += missed(weight, found, held, kept, bias)
-        if total >= least:
-            break
-        best, least = damping * times, total
-    return best
+
+    @functools.cache
+    def lost(at: int) -> float:
+        if not 0 <= at < len(TIMES):
+            return math.inf
+        ways = ((first, second), (second, first))
+        fits = [(least_squares(weight, given, kept, damping * TIMES[at], bias), held) for given, held in ways]
+        return sum(missed(weight, found, held, kept, bias) for found, held in fits)
+
+    best = len(TIMES) // 2
+    step = 1 if lost(best + 1) < lost(best) else -1
+    while lost(best + step) < lost(best):
+        best += step
+    return damping * TIMES[best]
