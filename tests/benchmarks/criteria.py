@@ -10,6 +10,7 @@ that goes. Raw figures go to tests/benchmarks/results/criteria.jsonl, a line a r
 import argparse
 import functools
 import json
+import math
 import os
 import shutil
 import statistics
@@ -103,18 +104,18 @@ def record(run: Key) -> None:
     if not scores.is_dir():
         train, task = read_split(prepared, "train"), read_task(prepared)
         rows = np.sort(np.random.default_rng(seed).permutation(len(train))[:SCORED])
-        start = time.perf_counter()
+        start = time.process_time()
         found = CRITERIA[criterion](Sample(load(dense), train.take(rows), 32, task, seed))
         scores.mkdir()
         save_file(found, scores / SCORES)
-        (scores / "seconds.json").write_text(json.dumps(time.perf_counter() - start))
+        (scores / "seconds.json").write_text(json.dumps(time.process_time() - start))
     cut = ROOT / "cut"
     shutil.rmtree(cut, ignore_errors=True)
     cut.mkdir()
     OncePerModel.dense = dense.name
-    start = time.perf_counter()
+    start = time.process_time()
     prune(dense, scores, prepared, teacher, 0, criterion, recipe.prune, seed, cut)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     if recovered:
         out = ROOT / "recovered"
         for path in (out, ROOT / "recovery"):
@@ -198,10 +199,10 @@ def table(found: list[dict]) -> str:
         row = (line["criterion"], line["allocation"])
         lost = 100 * (line["dense"]["test"] - line["pruned"]["test"])
         groups.setdefault(row, {}).setdefault(key(line)[3:], []).append(lost)
-        seconds.setdefault(row, []).append(line["score_seconds"])
+        seconds.setdefault(row, []).append(line.get("score_seconds", math.nan))
     columns = sorted({column for row in groups.values() for column in row}, key=lambda c: (c[2], c[1], c[0]))
     names = [f"−{level:.0%}{', refitted' if a else ''}{', 1 epoch' if r else ''}" for a, level, r in columns]
-    out = ["| criterion, allocation | " + " | ".join(names) + " | scoring, s |", "|---" * (len(columns) + 2) + "|"]
+    out = ["| criterion, allocation | " + " | ".join(names) + " | scoring, CPU s |", "|---" * (len(columns) + 2) + "|"]
     for row, cells in sorted(groups.items(), key=lambda item: statistics.mean(chain(*item[1].values()))):
         values = [f"{statistics.mean(cells[c]):+.1f} ({len(cells[c])})" if c in cells else "" for c in columns]
         out.append(f"| {', '.join(row)} | " + " | ".join(values) + f" | {statistics.median(seconds[row]):.0f} |")
