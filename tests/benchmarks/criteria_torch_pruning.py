@@ -1,18 +1,16 @@
 """Torch-Pruning beside the criteria of criteria.py: the same dense models, rows and levels; `make bench-env` first.
 
-    .venv-bench/bin/python tests/benchmarks/criteria_torch_pruning.py        # after criteria.py has trained the models
+    PYTHONPATH=. .venv-bench/bin/python tests/benchmarks/criteria_torch_pruning.py    # after criteria.py
 
 Heads and neurons go, the same share of every layer, by the tool's group Taylor importance: one-shot, and at half of the
 FLOPs also after one epoch of the tool's own fine-tuning (seed 0). Lines go to the raw figures of criteria.py.
 """
 
 import json
-import sys
 from pathlib import Path
 
 import torch
 
-sys.path[:0] = [str(Path(__file__).parents[2])]
 from contenders import ort
 from contenders.recovery import cross_entropy, recover
 from contenders.rows import loader
