@@ -10,7 +10,6 @@ import json
 from pathlib import Path
 
 import torch
-
 from contenders import ort
 from contenders.recovery import cross_entropy, recover
 from contenders.rows import loader
