@@ -47,7 +47,7 @@ def _limit(pool: dict[str, Any] | None) -> int | None:
 
 
 def _prefect(home: Home, client: Mapping[str, str], *words: str, directory: Path | None = None) -> str:
-    env = {**os.environ, **client, "PREFECT_HOME": str(home.place("prefect-client", ".").resolve()), "NO_COLOR": "1"}
+    env = {**os.environ, **client, "PREFECT_HOME": str(home.place("prefect-client")), "NO_COLOR": "1"}
     command = [sys.executable, "-m", "prefect", *words]
     done = subprocess.run(
         command, cwd=directory or home.directory, env=env, capture_output=True, text=True, check=False

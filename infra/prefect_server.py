@@ -37,7 +37,7 @@ class Prefect(ProcessService):
         """The database, and the password that clients must give."""
         return {
             **self.client(),
-            "PREFECT_HOME": str(self.home.place("prefect", ".").resolve()),
+            "PREFECT_HOME": str(self.home.place("prefect")),
             "PREFECT_SERVER_API_AUTH_STRING": self._word,
             "PREFECT_SERVER_DATABASE_CONNECTION_URL": self.database.url("prefect", "postgresql+asyncpg"),
             "PREFECT_SERVER_DATABASE_TIMEOUT": "30",

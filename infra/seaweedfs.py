@@ -3,14 +3,13 @@
 import json
 import shutil
 import sys
-import time
 from pathlib import Path
 
+from infra.buckets import make
 from infra.home import HOST
-from infra.service import PATIENCE, ProcessService, address, answers
+from infra.service import ProcessService, address, answers
 from tasks.core.errors import EnvironmentFault
 
-BUCKETS = ("mlflow", "dvc")
 ACCESS_KEY = "secateur"
 
 
@@ -73,7 +72,7 @@ class S3(ProcessService):
 
     def prepare(self) -> None:
         """Keys, and the tokens with which the parts trust one another."""
-        self.home.place(self.name, "data", ".").mkdir(exist_ok=True)
+        self.home.place(self.name, "data").mkdir(exist_ok=True)
         key = {"accessKey": ACCESS_KEY, "secretKey": self.home.secret("s3")}
         may = ["Admin", "Read", "Write", "List", "Tagging"]
         identity = {"name": ACCESS_KEY, "credentials": [key], "actions": may}
@@ -88,7 +87,6 @@ class S3(ProcessService):
         """The buckets; the server needs a moment before it can write."""
         import boto3
         from botocore.config import Config
-        from botocore.exceptions import BotoCoreError, ClientError
 
         client = boto3.client(
             "s3",
@@ -98,17 +96,4 @@ class S3(ProcessService):
             aws_secret_access_key=self.home.secret("s3"),
             config=Config(proxies={}, retries={"max_attempts": 1}, connect_timeout=5, read_timeout=20),
         )
-        end = time.monotonic() + PATIENCE
-        while True:
-            try:
-                there = {bucket["Name"] for bucket in client.list_buckets()["Buckets"]}
-                for bucket in BUCKETS:
-                    if bucket not in there:
-                        client.create_bucket(Bucket=bucket)
-                client.put_object(Bucket=BUCKETS[0], Key=".ready", Body=b"")
-                return
-            except (BotoCoreError, ClientError) as error:
-                if time.monotonic() > end:
-                    log = self.home.log(self.name)
-                    raise EnvironmentFault(f"the S3 server cannot be written to ({error}); {log} says more") from error
-                time.sleep(0.3)
+        make(client)

@@ -17,6 +17,8 @@ from tasks.core.errors import EnvironmentFault
 
 MARK = "SECATEUR_SERVICE"
 """In the environment of every process of a service: which one it is of."""
+OTHERS = ("AWS_", "MLFLOW_", "PG", "PREFECT_")
+"""How variables begin that lead a client to servers: a server does not take them over from who starts it."""
 PATIENCE = 120.0
 """Seconds to come up; the first start of a server makes its database."""
 ENDING = 20.0
@@ -121,14 +123,15 @@ class ProcessService(Service):
         """The process that was started, if it lives."""
         return next((process.pid for process in self._main()), None)
 
-    def run(self, command: list[str], **variables: str) -> None:
+    def run(self, command: list[str]) -> None:
         """A command that prepares the server, such as a migration.
 
         Raises:
             EnvironmentFault: It failed; the message has its last line.
         """
-        env = {**os.environ, **self.environment(), **variables}
-        done = subprocess.run(command, cwd=self.directory(), env=env, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=self.directory(), env=self._environment(), capture_output=True, text=True, check=False
+        )
         if done.returncode:
             with self.home.log(self.name).open("a", encoding="utf-8") as log:
                 log.write(done.stdout + done.stderr)
@@ -138,12 +141,16 @@ class ProcessService(Service):
                 f"{self.home.log(self.name)} says more"
             )
 
+    def _environment(self) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(OTHERS)}
+        return {**kept, **self.environment(), MARK: self._mark}
+
     def _launch(self) -> None:
         with self.home.log(self.name).open("ab") as log:
             self._child = subprocess.Popen(
                 self.command(),
                 cwd=self.directory(),
-                env={**os.environ, **self.environment(), MARK: self._mark},
+                env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -1,10 +1,14 @@
 """All servers of this machine together: up, down, and what a client's environment must say."""
 
+import os
 import shlex
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import gettempdir, mkdtemp
+
+import psutil
 
 from infra import deploy
 from infra.home import HOST, Home
@@ -15,6 +19,7 @@ from infra.seaweedfs import S3
 from infra.service import Service
 from infra.worker import Worker
 
+PREFIX = "secateur-servers-"
 LIMITS = {"gpu": 1, "cpu": 1}
 """Flow runs at once in each pool."""
 
@@ -110,14 +115,26 @@ def temporary(root: Path, limits: Mapping[str, int] = LIMITS) -> Iterator[Stack]
         root: The workspace in which workers run flows.
         limits: Most flow runs at once, by pool.
     """
-    import shutil
-
-    directory = Path(mkdtemp(prefix="secateur-"))
+    _sweep()
+    directory = Path(mkdtemp(prefix=PREFIX))
     directory.chmod(0o711)  # PostgreSQL may run as another user, who must pass
+    (directory / "owner").write_text(str(os.getpid()), encoding="utf-8")
     stack = Stack(Home(directory, usual_ports=False, durable=False), root, limits)
     try:
         yield stack
     finally:
-        for service in reversed(stack.services):
-            service.clear()
-        shutil.rmtree(directory, ignore_errors=True)
+        _throw_away(stack)
+
+
+def _sweep() -> None:
+    """Ends what a test that was killed has left running."""
+    for owner in Path(gettempdir()).glob(f"{PREFIX}*/owner"):
+        text = owner.read_text(encoding="utf-8")
+        if text.isdigit() and not psutil.pid_exists(int(text)):
+            _throw_away(Stack(Home(owner.parent, usual_ports=False, durable=False), owner.parent))
+
+
+def _throw_away(stack: Stack) -> None:
+    for service in reversed(stack.services):
+        service.clear()
+    shutil.rmtree(stack.home.directory, ignore_errors=True)

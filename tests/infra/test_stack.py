@@ -105,3 +105,22 @@ def test_outside_a_workspace_the_command_says_so(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "has no dvc.yaml" in done.stderr
+
+
+def test_the_doctor_finds_the_servers_and_a_wrong_password(client: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flows import checks
+
+    assert [one.state for one in checks.servers()] == ["ok", "ok"]
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong-password")
+    monkeypatch.setenv("PREFECT_API_AUTH_STRING", "secateur:wrong-password")
+    found = list(checks.servers())
+    assert [one.state for one in found] == ["warning", "warning"]
+    assert all("credentials" in one.advice for one in found)
+
+
+def test_a_search_keeps_its_study_there_by_a_password_from_a_file(client: Stack) -> None:
+    import optuna
+
+    study = optuna.create_study(study_name="one", storage=client.postgresql.url("search"))
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=2)
+    assert len(optuna.load_study(study_name="one", storage=client.postgresql.url("search")).trials) == 2
