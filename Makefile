@@ -10,7 +10,7 @@ BENCH := .venv-bench
 BENCH_READY := $(BENCH)/.ready
 BENCH_NEEDS := tests/benchmarks/contenders/requirements.txt
 
-.PHONY: help env run test test-long bench bench-env lint format clean
+.PHONY: help env run test test-long up down audit bench bench-env lint format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,20 @@ test: env ## every check that CI makes of the code's behaviour
 
 test-long: env ## whole pipelines: killed and resumed, by dvc alone, the real model on few rows
 	$(BIN)/pytest -m long
+
+up: env ## PostgreSQL, S3, MLflow, Prefect and its workers on this machine, on loopback, with passwords; twice is fine
+	$(BIN)/python -m infra up
+
+down: env ## stops them; what they stored stays in .secateur/services
+	$(BIN)/python -m infra down
+
+audit: env ## known weaknesses of the packages (pip-audit), and the list of them (audit/sbom.json, CycloneDX); asks the index
+	@test -x .venv-audit/bin/pip-audit || $(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --requirement infra/audit.txt
+	@mkdir -p audit
+	.venv-audit/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-reproducible --output-file audit/sbom.json
+	$(BIN)/python -m pip freeze --exclude-editable | grep '==' > audit/packages.txt
+	.venv-audit/bin/pip-audit --no-deps --disable-pip --requirement audit/packages.txt
 
 bench: env bench-env ## the tables of tests/benchmarks: hours on a quiet machine; goes on where it stopped
 	$(BIN)/python tests/benchmarks/compare.py
@@ -56,4 +70,4 @@ format: env ## put the code in its usual form
 	$(BIN)/ruff format .
 
 clean: ## everything that was made: environment, outs, caches of this workspace
-	rm -rf $(VENV) $(BENCH) .secateur .mypy_cache .ruff_cache *.egg-info data models dvc.lock
+	rm -rf $(VENV) $(BENCH) .venv-audit audit .secateur .mypy_cache .ruff_cache *.egg-info data models dvc.lock

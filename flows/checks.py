@@ -1,5 +1,6 @@
 """What a run needs of a machine: each check looks at one thing and says how it is and what to do about it."""
 
+import base64
 import os
 import platform
 import shutil
@@ -27,6 +28,8 @@ FEATURES = {
     "bf16": (("avx512_bf16", "amx_bf16"), "bf16 training gains nothing here; fp32 is used"),
     "vnni": (("avx512_vnni", "avx_vnni"), "int8 models are smaller here, but hardly faster"),
 }
+MLFLOW_ASKED = "/api/2.0/mlflow/experiments/search?max_results=1"
+"""What only those may ask who have the password, if there is one."""
 BUSY = 0.5
 """Share of the cores that others may keep busy before timings suffer."""
 
@@ -131,16 +134,19 @@ def tools(root: Path | None) -> Iterator[Finding]:
 
 def servers() -> Iterator[Finding]:
     """The Prefect and MLflow servers that the environment names."""
-    for name, key, path, own in (
-        ("Prefect", "PREFECT_API_URL", "/health", "a private server, started with each run"),
-        ("MLflow", "MLFLOW_TRACKING_URI", "/health", "the workspace's own database"),
+    for name, key, asked, word, own in (
+        ("Prefect", "PREFECT_API_URL", "/admin/version", _prefect_word(), "a private server, started with each run"),
+        ("MLflow", "MLFLOW_TRACKING_URI", MLFLOW_ASKED, _mlflow_word(), "the workspace's own database"),
     ):
         url = os.environ.get(key, "")
         if not url.startswith(("http://", "https://")):
             yield Finding(name, "ok", url.partition(":")[0] or own)
             continue
         try:
-            _opener(url).open(url.rstrip("/") + path, timeout=3).close()
+            opener(url).open(f"{url.rstrip('/')}/health", timeout=3).close()
+            basic = {"Authorization": f"Basic {base64.b64encode(word.encode()).decode()}"} if word else {}
+            asking = urllib.request.Request(f"{url.rstrip('/')}{asked}", headers=basic)  # noqa: S310  http, see above
+            opener(url).open(asking, timeout=10).close()
             yield Finding(name, "ok", f"{key} answers")
         except urllib.error.HTTPError as error:
             refused = error.code in (401, 403)
@@ -153,7 +159,16 @@ def servers() -> Iterator[Finding]:
             yield Finding(name, "problem", f"{key} does not answer ({getattr(error, 'reason', error)})", advice)
 
 
-def _opener(url: str) -> urllib.request.OpenerDirector:
+def _prefect_word() -> str:
+    return os.environ.get("PREFECT_API_AUTH_STRING", "")
+
+
+def _mlflow_word() -> str:
+    user, password = (os.environ.get(f"MLFLOW_TRACKING_{part}", "") for part in ("USERNAME", "PASSWORD"))
+    return f"{user}:{password}" if user else ""
+
+
+def opener(url: str) -> urllib.request.OpenerDirector:
     """Through the proxy that the environment names, which is not for the loopback."""
     local = urllib.parse.urlsplit(url).hostname in ("localhost", "127.0.0.1", "::1")
     return urllib.request.build_opener(*([urllib.request.ProxyHandler({})] if local else []))

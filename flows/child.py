@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple, TextIO
 
+from flows.redact import redacted
 from tasks.core.errors import EnvironmentFault, UserError
 from tasks.recipe.job import Job
 from tasks.recipe.schema import Recipe
@@ -76,9 +77,9 @@ def work(job: Job, stages: str, pool: str) -> Outcome:
                 keep_heap()
             importlib.import_module(stages).run(job)
     except UserError as error:
-        return Outcome("user", str(error))
+        return Outcome("user", redacted(str(error)))
     except EnvironmentFault as error:
-        return Outcome("machine", str(error))
+        return Outcome("machine", redacted(str(error)))
     except MemoryError:
         return Outcome("machine", "out of memory")
     except OSError as error:
@@ -123,8 +124,8 @@ class _Lines(logging.StreamHandler[TextIO]):
 
 
 def _bug(error: Exception) -> Outcome:
-    traceback.print_exc()
-    return Outcome("bug", "".join(traceback.format_exception_only(error)).strip())
+    sys.stderr.write(redacted(traceback.format_exc()))
+    return Outcome("bug", redacted("".join(traceback.format_exception_only(error)).strip()))
 
 
 @contextmanager

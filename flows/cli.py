@@ -206,7 +206,9 @@ def ends() -> Iterator[None]:
 
 
 def _end(message: str, status: int) -> None:
-    print(f"secateur: {message}", file=sys.stderr)
+    from flows.redact import redacted
+
+    print(f"secateur: {redacted(message)}", file=sys.stderr)
     sys.exit(status)
 
 

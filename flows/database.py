@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flows.redact import redacted
 from flows.workspace import private
 from tasks.core.errors import EnvironmentFault
 
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 FILE = "mlflow.db"
+PASSING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED", "DEADLINE_EXCEEDED")
+"""MLflow's names for what its server may get over."""
+
+
+class Away(EnvironmentFault):
+    """The tracking server, or what it stands on, does not answer now."""
 
 
 def address(root: Path) -> str:
@@ -70,8 +77,12 @@ def asking(uri: str) -> Iterator[None]:
 def words(uri: str) -> Iterator[None]:
     """Says what MLflow has to say in one sentence."""
     from mlflow.exceptions import MlflowException
+    from requests import RequestException
 
     try:
         yield
     except MlflowException as error:
-        raise EnvironmentFault(f"MLflow ({uri}) failed: {error.message}; results in DVC are complete") from error
+        kind = Away if error.error_code in PASSING else EnvironmentFault
+        raise kind(redacted(f"MLflow ({uri}) failed: {error.message}; results in DVC are complete")) from error
+    except RequestException as error:  # of an artifact, which MLflow passes on as it is
+        raise Away(redacted(f"MLflow ({uri}) failed: {error}; results in DVC are complete")) from error

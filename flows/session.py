@@ -18,6 +18,7 @@ from tasks.core.errors import EnvironmentFault, UserError
 from tasks.recipe.load import dump, resolve
 
 if TYPE_CHECKING:
+    from flows.outbox import Outbox
     from flows.tracking import Tracker
 
 Way = Literal["unchanged", "restored", "run"]
@@ -44,6 +45,13 @@ class Session:
         tracker = Tracker(self.dag)
         tracker.reap()
         return tracker
+
+    @cached_property
+    def outbox(self) -> "Outbox":
+        """The way to MLflow while a run goes on: it may be away for a while."""
+        from flows.outbox import Outbox
+
+        return Outbox(self.tracker, self.progress.say)
 
     def settled(self, name: str) -> Way | None:
         """How a stage is up to date without running: unchanged, or restored from DVC's cache. None: it must run."""
@@ -81,7 +89,7 @@ class Session:
                 self.dag.commit(name)
             self.forced.discard(name)
             repair.keep_lock(self.dag.root)
-        self.tracker.record(stage, started, by)
+        self.outbox.record(stage, started, by)
         return way or "run"
 
     def record(self) -> None:
@@ -138,13 +146,25 @@ def working(session: Session) -> Iterator[Session]:
         with Workers(request.root, session.dag.recipe, request.command, request.stages, request.preload) as workers:
             session.workers = workers
             yield session
+        session.outbox.settle()
         ended = "FINISHED"
     except Exception:
         ended = "FAILED"
         raise
     finally:
         session.workers = None
+        _close(session, ended)
+
+
+def _close(session: Session, ended: str) -> None:
+    """The end in MLflow; where that is away too, what went wrong before is what the user is told."""
+    from flows.database import Away
+
+    try:
         session.tracker.close(ended)
+    except Away:
+        if ended == "FINISHED":
+            raise
 
 
 def _finish_decision(root: Path) -> None:

@@ -14,6 +14,7 @@ from flows import measurements
 from flows.dag import Dag, Stage
 from flows.database import address, connect, words
 from flows.facts import facts, is_code, key
+from flows.redact import redacted
 from flows.registry import Registry, publications
 from flows.workspace import identity, private
 
@@ -33,7 +34,7 @@ class Tracker:
         """
         self.dag = dag
         self.workspace = identity(dag.root)
-        uri = address(dag.root)
+        self.uri = uri = address(dag.root)
         self.client = connect(dag.root)
         self.state = dag.state()
         with words(uri):
@@ -42,9 +43,14 @@ class Tracker:
         self.registry = Registry(self.client, uri, self.experiment, dag.recipe.name)
         self._parent: str | None = None
 
+    @property
+    def remote(self) -> bool:
+        """Whether it is a server, which may be away for a while."""
+        return self.uri.startswith(("http://", "https://"))
+
     def missing(self) -> list[Stage]:
         """The stages whose present result has no record."""
-        return [stage for stage in self.dag.stages if self._key(stage) not in self._records]
+        return [stage for stage in self.dag.stages if self.key(stage) not in self._records]
 
     def record(self, stage: Stage, started: float | None = None, by: Mapping[str, str] | None = None) -> None:
         """Logs the committed result of a stage, and registers the model it made, unless that was done before.
@@ -56,13 +62,22 @@ class Tracker:
         """
         hashes = self.dag.hashes(stage.name)
         with words("MLflow"):
-            run = self._records.get(self._key(stage)) or self._write(stage, hashes, started or time.time(), by or {})
+            run = self._records.get(self.key(stage)) or self._write(stage, hashes, started or time.time(), by or {})
             if self._parent:
                 self._tag(self._parent, {f"stage.{stage.name.replace('@', '.')}": run})
             for label, out in publications(self.dag, stage):
                 owner = next(other for other in self.dag.stages if out in other.outs)
-                source = self._records.get(self._key(owner), run)
+                source = self._records.get(self.key(owner), run)
                 self.registry.publish(label, self.dag.root / out, source, self._facts(owner))
+
+    def clear(self, stage: Stage) -> None:
+        """Looks what a try that failed has left of a record: if it is whole it counts, otherwise it goes."""
+        with words("MLflow"):
+            for run in self._search(f"tags.key = '{self.key(stage)}'"):
+                if run.info.status == "FINISHED":
+                    self._records[self.key(stage)] = run.info.run_id
+                elif run.data.tags.get("workspace") == self.workspace:
+                    self.client.delete_run(run.info.run_id)
 
     def open(self) -> None:
         """The run of this state of the pipeline goes on, or begins."""
@@ -106,7 +121,7 @@ class Tracker:
             self.open()
         stamp = int(started * 1000)
         tags = {
-            "key": self._key(stage),
+            "key": self.key(stage),
             "workspace": self.workspace,
             **{f"out.{out}": hashes[out] for out in stage.outs},
             **self._facts(stage),
@@ -126,7 +141,7 @@ class Tracker:
                 where = (Path(out) / file.relative_to(root)).parent.as_posix()
                 self.client.log_artifact(run_id, str(file), artifact_path=where)
         self.client.set_terminated(run_id, "FINISHED")
-        self._records[self._key(stage)] = run_id
+        self._records[self.key(stage)] = run_id
         return run_id
 
     def _facts(self, stage: Stage) -> dict[str, str]:
@@ -145,14 +160,15 @@ class Tracker:
             self.client.log_batch(run, metrics=metrics[at : at + BATCH * 10])
 
     def _params(self, run: str, values: dict[str, str]) -> None:
-        params = [Param(key, value[:6000]) for key, value in values.items()]
+        params = [Param(key, redacted(value)[:6000]) for key, value in values.items()]
         for at in range(0, len(params), BATCH):
             self.client.log_batch(run, params=params[at : at + BATCH])
 
     def _tag(self, run: str, values: dict[str, str]) -> None:
-        self.client.log_batch(run, tags=[RunTag(key, value) for key, value in values.items()])
+        self.client.log_batch(run, tags=[RunTag(key, redacted(value)) for key, value in values.items()])
 
-    def _key(self, stage: Stage) -> str:
+    def key(self, stage: Stage) -> str:
+        """Names the present result of a stage."""
         return key(stage.name, stage.params, self.dag.hashes(stage.name))
 
     def _commit(self) -> dict[str, str]:

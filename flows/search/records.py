@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from flows.database import address, connect, words
 from flows.measurements import flat, numbers
+from flows.redact import redacted
 from flows.registry import Registry
 from flows.search.place import Place
 from flows.search.results import best, figures, front
@@ -129,6 +130,6 @@ class Records:
         return str(self.client.create_run(self.experiment, run_name=name, tags=tags).info.run_id)
 
     def _params(self, run: str, values: dict[str, str]) -> None:
-        params = [Param(key, one[:6000]) for key, one in values.items()]
+        params = [Param(key, redacted(one)[:6000]) for key, one in values.items()]
         for at in range(0, len(params), 100):
             self.client.log_batch(run, params=params[at : at + 100])

@@ -43,6 +43,8 @@ def _obey(orders: Path, stage: str) -> None:
             raise UserError("the label column is not there; columns: text, stars")
         if word == "bug":
             raise RuntimeError("an index is off by one")
+        if word == "leak":
+            raise RuntimeError(f"http://me:planted-in-address@host is away, {os.environ['HF_TOKEN']} is no good")
         if word == "full":
             raise OSError(28, "No space left on device", "data/prepared")
         if word == "oom":

@@ -1,0 +1,83 @@
+"""A server that goes away in mid-run: the run goes on, and in the end the record is complete and there once."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+
+from infra.stack import Stack
+from tests.flows.conftest import drive, make_workspace
+from tests.flows.test_compress import CHAIN
+
+pytestmark = pytest.mark.long
+
+
+def until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def done(root: Path, stage: str) -> bool:
+    log = root / "calls" / "log"
+    return log.is_file() and stage in log.read_text().split()
+
+
+def runs(stack: Stack, root: Path) -> list[Any]:
+    """Of this workspace alone."""
+    from flows.workspace import identity
+
+    client = MlflowClient(stack.mlflow.url)
+    experiment = client.get_experiment_by_name("quickstart").experiment_id
+    return list(client.search_runs([experiment], f"tags.workspace = '{identity(root)}'", max_results=1000))
+
+
+def complete(stack: Stack, root: Path) -> None:
+    """One finished record per stage with its artifacts in S3, one finished run above them, nothing left waiting."""
+    found = runs(stack, root)
+    records = [one for one in found if "key" in one.data.tags]
+    assert Counter(one.info.run_name for one in records) == Counter(CHAIN)
+    assert {one.info.status for one in found} == {"FINISHED"}
+    assert all("prefect.task_run" in one.data.tags for one in records)
+    client = MlflowClient(stack.mlflow.url)
+    for one in records:
+        assert client.list_artifacts(one.info.run_id), one.info.run_name
+    assert not list((root / ".secateur" / "outbox").iterdir())
+
+
+@pytest.fixture
+def slow(client: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A workspace whose stages take half a second, with a seed of its own, so that it has records of its own."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    root = make_workspace(tmp_path / "workspace")
+    (root / "orders" / "sleep").write_text("0.5")
+    return root
+
+
+def test_mlflow_away_for_some_stages(client: Stack, slow: Path) -> None:
+    run = drive(slow, "run", "--set", "seed=1")
+    until(lambda: done(slow, "train"))
+    client.mlflow.kill()
+    until(lambda: done(slow, "finetune@r1"))
+    assert len(list((slow / ".secateur" / "outbox").iterdir())) >= 2
+    client.mlflow.start()
+    said, errors = run.communicate(timeout=200)
+    assert run.returncode == 0, errors
+    assert "the run goes on" in said + errors
+    complete(client, slow)
+
+
+def test_s3_away_for_some_stages(client: Stack, slow: Path) -> None:
+    run = drive(slow, "run", "--set", "seed=2")
+    until(lambda: done(slow, "train"))
+    client.s3.kill()
+    until(lambda: done(slow, "score@r1"), 200)
+    client.s3.start()
+    _, errors = run.communicate(timeout=300)
+    assert run.returncode == 0, errors
+    complete(client, slow)
