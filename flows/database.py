@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.workspace import private
-from tasks.core.errors import EnvironmentFault
+from tasks.core.errors import PassingFault
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -74,4 +74,4 @@ def words(uri: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        raise EnvironmentFault(f"MLflow ({uri}) failed: {error.message}; results in DVC are complete") from error
+        raise PassingFault(f"MLflow ({uri}) failed: {error.message}; results in DVC are complete") from error

@@ -36,20 +36,26 @@ def _obey(orders: Path, stage: str) -> None:
         progress("step", done + 1, 3)
     if (orders / "sleep").is_file():
         time.sleep(float((orders / "sleep").read_text()))
-    order = orders / stage
-    if order.is_file():
-        word = order.read_text()
-        if word == "mistake":
-            raise UserError("the label column is not there; columns: text, stars")
-        if word == "bug":
-            raise RuntimeError("an index is off by one")
-        if word == "full":
-            raise OSError(28, "No space left on device", "data/prepared")
-        if word == "oom":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if word == "hang":
-            (orders / "hanging").write_text(str(os.getpid()))
-            time.sleep(600)
+    if (orders / stage).is_file():
+        _misbehave(orders / stage, (orders / stage).read_text())
+
+
+def _misbehave(order: Path, word: str) -> None:
+    if word == "mistake":
+        raise UserError("the label column is not there; columns: text, stars")
+    if word == "bug":
+        raise RuntimeError("an index is off by one")
+    if word == "full":
+        raise OSError(28, "No space left on device", "data/prepared")
+    if word == "killed once":
+        order.unlink()
+    if word in ("oom", "killed once"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    (order.parent / "hanging").write_text(str(os.getpid()))
+    if word == "eat":
+        eaten = bytearray(600_000_000)
+        eaten[::4096] = b"x" * len(eaten[::4096])  # what is not written to is not resident
+    time.sleep(600)
 
 
 def _fill(job: Job, out: str, where: Path, facts: dict[str, object]) -> None:
