@@ -4,11 +4,9 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TagsContext
 from prefect.runtime import flow_run, task_run
@@ -17,9 +15,9 @@ from prefect.states import Completed
 from flows.process import STAGES
 from flows.progress import Progress
 from flows.quiet import quiet
-from flows.reap import reap
+from flows.reaping.flow_runs import begin
 from flows.request import Request
-from flows.workspace import find, identity
+from flows.workspace import find
 from tasks.core.errors import PassingFault
 
 if TYPE_CHECKING:
@@ -74,25 +72,11 @@ def compress(
 
     with ExitStack() as stack:
         session = stack.enter_context(opened(request, Progress()))
-        _tidy(workspace)
+        begin(workspace)
         stack.enter_context(working(session))
         # The workspace's tag is for the flow's run: a tag of a task is a pool.
         stack.enter_context(TagsContext(current_tags=set()))
         chain(lambda *name: _task(session, "@".join(name)), session.dag.items("score"), session.dag.items("quantize"))
-
-
-def tag(root: Path) -> str:
-    """The tag of a workspace's flow runs."""
-    return f"workspace:{identity(root)}"
-
-
-def _tidy(root: Path) -> None:
-    """Ends what a kill left running, and marks this run as the workspace's own."""
-    own = UUID(flow_run.get_id())
-    reap(tag(root), own)
-    with get_client(sync_client=True) as client:
-        run = client.read_flow_run(own)
-        client.update_flow_run(own, tags={*run.tags, tag(root)})
 
 
 def _task(session: "Session", name: str) -> None:

@@ -100,17 +100,17 @@ def present(root: Path) -> State:
     """
     if not (root / LOCK).is_file():
         raise UserError("no run yet, so there is no lineage; start one with: secateur run")
-    return State(root, root, _entries((root / LOCK).read_text(encoding="utf-8")), _params(root), None)
+    return State(root, root, entries((root / LOCK).read_text(encoding="utf-8")), _params(root), None)
 
 
 @contextmanager
 def past(root: Path, commit: str) -> Iterator[State]:
     """The state that a git commit names: outs from DVC's cache, all else from git or, if it has not, the workspace."""
-    entries = _entries(str(git.show(root, commit, LOCK)))
+    locked = entries(str(git.show(root, commit, LOCK)))
     with tempfile.TemporaryDirectory(dir=private(root, "past", "x").parent) as directory:
         there = Path(directory)
-        outs = {path: md5 for entry in entries.values() for path, md5 in entry.outs.items()}
-        deps = {path: md5 for entry in entries.values() for path, md5 in entry.deps.items()}
+        outs = {path: md5 for entry in locked.values() for path, md5 in entry.outs.items()}
+        deps = {path: md5 for entry in locked.values() for path, md5 in entry.deps.items()}
         given = [path for path in deps if not any(f"{path}/".startswith(f"{out}/") for out in outs)]
         git.export(root, commit, [*(path for path in given if not Path(path).is_absolute()), str(PIPELINE)], there)
         cache = Path(Repo(str(root)).cache.local.path)
@@ -120,7 +120,7 @@ def past(root: Path, commit: str) -> Iterator[State]:
                 if not (there / path).exists() and path not in outs and (root / path).exists():
                     (there / path).parent.mkdir(parents=True, exist_ok=True)
                     (there / path).symlink_to(root / path)
-        yield State(root, there, entries, _params(there), commit)
+        yield State(root, there, locked, _params(there), commit)
 
 
 def commit_with(root: Path, out_md5: str) -> str | None:
@@ -128,7 +128,7 @@ def commit_with(root: Path, out_md5: str) -> str | None:
     wanted = sorted(out_md5.split())
     for commit in git.commits(root, LOCK):
         text = git.show(root, commit, LOCK)
-        if text and any(sorted(entry.outs.values()) == wanted for entry in _entries(text).values()):
+        if text and any(sorted(entry.outs.values()) == wanted for entry in entries(text).values()):
             return commit
     return None
 
@@ -152,7 +152,12 @@ def _link(cache: Path, md5: str, path: Path) -> None:
             _link(cache, entry["md5"], path / entry["relpath"])
 
 
-def _entries(text: str) -> dict[str, Entry]:
+def entries(text: str) -> dict[str, Entry]:
+    """The stages in the text of a dvc.lock.
+
+    Raises:
+        UserError: It cannot be read.
+    """
     try:
         stages = parse_yaml(text, LOCK)["stages"]
         return {name: _entry(name, found) for name, found in stages.items()}

@@ -89,7 +89,7 @@ def test_each_limit_refuses(finished: Path, measured: dict[str, Any], change: di
 
     measured["student"] = replace(GOOD, **change)
     with found(finished, str(finished / STUDENT)) as it:
-        checks, _ = judge(it, finished / DENSE, read(finished / "params/pipeline.yaml"))
+        checks, _ = judge(it, finished / DENSE, None, read(finished / "params/pipeline.yaml"))
     assert [check.name for check in checks if not check.met] == [missed]
 
 
