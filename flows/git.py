@@ -47,6 +47,23 @@ def export(root: Path, commit: str, paths: Sequence[str], into: Path) -> None:
             archive.extractall(into, filter="data")
 
 
+def top(root: Path) -> Path | None:
+    """The work tree that the workspace lies in."""
+    found = _words(root, "rev-parse", "--show-toplevel")
+    return Path(found) if found else None
+
+
+def branch(root: Path) -> str | None:
+    """The full name of the branch that is checked out; None if none is."""
+    return _words(root, "symbolic-ref", "-q", "HEAD")
+
+
+def inside(root: Path, name: str) -> Path | None:
+    """Where git keeps a file of its own."""
+    found = _words(root, "rev-parse", "--git-path", name)
+    return (root / found).resolve() if found else None
+
+
 def tracks(root: Path, path: str) -> bool:
     """Whether git versions a file, or any file of a directory, of the workspace."""
     return bool(_words(root, "ls-files", "--", path))

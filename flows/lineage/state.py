@@ -116,7 +116,7 @@ def past(root: Path, commit: str) -> Iterator[State]:
         cache = Path(Repo(str(root)).cache.local.path)
         for path, md5 in {**{path: deps[path] for path in given}, **outs}.items():
             if not Path(path).is_absolute() and not (there / path).exists():
-                _link(cache, md5, there / path)
+                link(cache, md5, there / path)
                 if not (there / path).exists() and path not in outs and (root / path).exists():
                     (there / path).parent.mkdir(parents=True, exist_ok=True)
                     (there / path).symlink_to(root / path)
@@ -139,7 +139,7 @@ def cached(root: Path, md5: str) -> dict[str, str]:
     return {entry["relpath"]: entry["md5"] for entry in read_json(file)} if file.is_file() else {}
 
 
-def _link(cache: Path, md5: str, path: Path) -> None:
+def link(cache: Path, md5: str, path: Path) -> None:
     """What the cache has under a hash, as links; what it has not is not there."""
     found = cache / md5[:2] / md5[2:]
     if not md5.endswith(".dir"):
@@ -149,7 +149,7 @@ def _link(cache: Path, md5: str, path: Path) -> None:
     elif found.is_file():
         path.mkdir(parents=True, exist_ok=True)
         for entry in read_json(found):
-            _link(cache, entry["md5"], path / entry["relpath"])
+            link(cache, entry["md5"], path / entry["relpath"])
 
 
 def entries(text: str) -> dict[str, Entry]:

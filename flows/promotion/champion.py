@@ -11,6 +11,7 @@ from dvc.repo import Repo
 
 from flows.lineage.find import found
 from flows.lineage.records import MODELS, Records
+from flows.lineage.state import link
 from tasks.core.errors import EnvironmentFault, PassingFault
 from tasks.core.files import tree_hash
 
@@ -43,27 +44,27 @@ def data(root: Path, name: str, version: str) -> Iterator[Path]:
     Raises:
         PassingFault: They are neither here nor in the remote.
     """
-    model = f"{MODELS}{name}/{version}"
-    for last in (False, True):
-        with found(root, model) as it:
-            there = it.state.root / PREPARED
+    with found(root, f"{MODELS}{name}/{version}") as it:
+        md5, commit = it.state.entries["prepare"].outs[PREPARED], it.state.commit
+    with tempfile.TemporaryDirectory() as directory:
+        there, repo = Path(directory) / "prepared", Repo(str(root))
+        for again in (True, False):
+            link(Path(repo.cache.local.path), md5, there)  # not what lies in the workspace: that may be half-made
             if (there / "data.json").is_file():
                 yield there
                 return
-            commit = it.state.commit
-        if last or not commit:
-            break
-        _fetch(root, commit)
+            if again:
+                _fetch(repo, commit)
     raise PassingFault(
         f"the data that {name} version {version} learned from are neither in DVC's cache nor in a remote of it; "
         f"fetch them: dvc fetch --rev {commit or 'HEAD'} prepare"
     )
 
 
-def _fetch(root: Path, commit: str) -> None:
-    repo = Repo(str(root))
+def _fetch(repo: Repo, commit: str | None) -> None:
+    """From the DVC remote, if there is one."""
     if repo.config["core"].get("remote"):
         try:
-            repo.fetch(targets=["prepare"], revs=[commit])
+            repo.fetch(targets=["prepare"], revs=[commit] if commit else None)
         except DvcException as error:
             raise PassingFault(f"dvc fetch: {error}") from error

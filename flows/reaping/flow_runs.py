@@ -63,7 +63,7 @@ def reap(root: Path, own: set[UUID], retraining: bool = False, since: timedelta 
         root: The workspace.
         own: Flow runs that stay: the one that asks, and those it is part of.
         retraining: Whether the caller holds the lock of retraining too; otherwise one may be at work.
-        since: How long a run must have been in its state.
+        since: How long a run must have been in its state, unless it is known that its process is gone.
 
     Returns:
         How many flow runs were ended.
@@ -73,12 +73,11 @@ def reap(root: Path, own: set[UUID], retraining: bool = False, since: timedelta 
         stay = set(own)
         if not retraining and is_held(private(root, RETRAINING)):
             stay |= {run.id for run in _open(client, tag(root), ["retrain"])}
-        left = [run for run in _open(client, tag(root)) if run.id not in stay and _older(run, since)]
+        left = [run for run in _open(client, tag(root)) if run.id not in stay and (_gone(run) or _older(run, since))]
         left += [run for run in _open(client, None, FLOWS) if run.id not in stay and _lost(run, root)]
         for run in left:
             client.set_flow_run_state(run.id, state, force=True)
-        stay |= {run.id for run in _open(client, tag(root)) if not _older(run, since)}
-        _tasks(client, tag(root), stay, state)
+        _tasks(client, tag(root), stay | {run.id for run in _open(client, tag(root))}, state)
     return len(left)
 
 
@@ -110,10 +109,14 @@ def _older(run: FlowRun, since: timedelta) -> bool:
     return run.state is None or datetime.now(UTC) - run.state.timestamp >= since
 
 
+def _gone(run: FlowRun) -> bool:
+    """Whether a worker of this machine started a process for it that is gone; a workspace's runs are on one machine."""
+    return (run.infrastructure_pid or "").isdigit() and not psutil.pid_exists(int(run.infrastructure_pid or 0))
+
+
 def _lost(run: FlowRun, root: Path) -> bool:
     """Whether it was killed before it got the workspace's tag: it names the workspace, and its process is gone."""
     given = run.parameters.get("root")
     if any(one.startswith(PREFIX) for one in run.tags) or not given or not Path(given).is_absolute():
         return False
-    alive = (run.infrastructure_pid or "").isdigit() and psutil.pid_exists(int(run.infrastructure_pid or 0))
-    return Path(given).resolve() == root.resolve() and _older(run, GRACE) and not alive
+    return Path(given).resolve() == root.resolve() and _older(run, GRACE) and (not run.infrastructure_pid or _gone(run))

@@ -55,8 +55,8 @@ def kept(root: Path, source: str) -> tuple[str, ...]:
     try:
         if not (root / file).is_file():
             repo.add([str(root / path)])
-        elif repo.status(targets=[file]):
-            repo.commit(file, force=True)
+        elif repo.status(targets=[str(root / file)]):
+            repo.commit(str(root / file), force=True)
     except DvcException as error:
         raise PassingFault(f"dvc could not version {source}: {error}") from error
     ignored = (path.parent / ".gitignore").as_posix()
