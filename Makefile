@@ -10,7 +10,7 @@ BENCH := .venv-bench
 BENCH_READY := $(BENCH)/.ready
 BENCH_NEEDS := tests/benchmarks/contenders/requirements.txt
 
-.PHONY: help env run test test-long bench bench-env lint format clean
+.PHONY: help env run test test-long up down bench bench-env lint format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,12 @@ test: env ## every check that CI makes of the code's behaviour
 
 test-long: env ## whole pipelines: killed and resumed, by dvc alone, the real model on few rows
 	$(BIN)/pytest -m long
+
+up: env ## PostgreSQL, S3, MLflow, Prefect and its workers on this machine, on loopback, with passwords; twice is fine
+	$(BIN)/python -m infra up
+
+down: env ## stops them; what they stored stays in .secateur/services
+	$(BIN)/python -m infra down
 
 bench: env bench-env ## the tables of tests/benchmarks: hours on a quiet machine; goes on where it stopped
 	$(BIN)/python tests/benchmarks/compare.py

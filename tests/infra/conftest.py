@@ -1,0 +1,41 @@
+"""The servers, on free ports of the loopback, one set for all tests here."""
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from infra.postgresql import binaries
+from infra.stack import Stack, temporary
+from tests.flows.conftest import environment, make_workspace
+
+__all__ = ["environment"]
+
+
+def needed() -> None:
+    """Skips the test where the servers are not installed."""
+    if not binaries():
+        pytest.skip("no PostgreSQL binaries here: apt-get install postgresql")
+    for module in ("boto3", "flask_wtf", "psycopg2"):
+        if not find_spec(module):
+            pytest.skip(f"{module} is not installed: pip install 'secateur[servers]'")
+
+
+@pytest.fixture(scope="session")
+def stack(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """PostgreSQL, S3, MLflow and Prefect, up; a workspace whose stages take no time; no worker."""
+    needed()
+    root = make_workspace(tmp_path_factory.mktemp("servers") / "workspace")
+    with temporary(root) as stack:
+        for server in stack.servers:
+            server.start()
+        yield stack
+
+
+@pytest.fixture
+def client(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    """The servers, with the environment of this process leading to them."""
+    for name, value in stack.environment().items():
+        monkeypatch.setenv(name, value)
+    return stack
