@@ -96,7 +96,9 @@ class Registry:
                 return str(version.version)
         model = self._uploaded(name, directory, run, facts, by)
         with asking(self._uri):
-            made = self._client.create_model_version(name, source=f"models:/{model}", run_id=run, tags=facts)
+            made = self._client.create_model_version(
+                name, source=f"models:/{model}", run_id=run, tags=facts, model_id=model
+            )
         return str(made.version)
 
     def _make(self, name: str) -> None:

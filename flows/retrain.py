@@ -99,6 +99,7 @@ def _step(name: str, work: Callable[[], T], limits: Limits, progress: Progress) 
 
     @task(
         name=name,
+        task_run_name=name,
         cache_policy=NO_CACHE,
         persist_result=False,
         retries=limits.retries,

@@ -14,10 +14,11 @@ from uuid import UUID
 
 import psutil
 import pytest
-from infra.stack import Stack, temporary
 
+from infra.stack import Stack, temporary
 from tests.flows.conftest import REPOSITORY, commit_all
 from tests.flows.tiny import make_clone, make_model
+from tests.infra.conftest import needed
 
 RECIPE = """
 name: tiny
@@ -35,7 +36,10 @@ evaluate: {latency_rows: 4, throughput_batches: 1, repeats: 1, bootstrap: 200}
 promote: {margin: 0.05, earlier_margin: 0.05, max_slowdown: null, max_growth: null}
 limits: {wait: 1}
 """
-OPEN = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING")
+REMOTE = """['remote "store"']
+    url = s3://dvc/tiny
+"""
+"""Where the servers' variables lead DVC to."""
 
 
 def make_small(root: Path) -> Path:
@@ -43,6 +47,8 @@ def make_small(root: Path) -> Path:
     make_clone(root)
     make_model(root / "model")
     (root / "recipe.yaml").write_text(RECIPE)
+    config = root / ".dvc" / "config"
+    config.write_text(config.read_text().replace("[core]\n", "[core]\n    remote = store\n") + REMOTE)
     commit_all(root)
     return root
 
@@ -50,6 +56,7 @@ def make_small(root: Path) -> Path:
 @contextmanager
 def serving(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     """All servers, and this process as their client."""
+    needed()
     with temporary(root, {"gpu": 1, "cpu": 2}) as stack:
         for name, value in stack.environment().items():
             monkeypatch.setenv(name, value)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.repo import Repo
 
 from flows.promotion.record import decisions
 from flows.promotion.transaction import CHALLENGER, CHAMPION, PREVIOUS
@@ -15,7 +16,6 @@ from tests.flows.servers import command, deploy, flow_processes, flow_runs, make
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 PATIENCE = 600
-ALONE = {"concurrency_limit": {"limit": 1, "collision_strategy": "CANCEL_NEW"}}
 
 
 def ended(deployment: Any, name: str) -> list[Any]:
@@ -55,6 +55,7 @@ def test_a_schedule_promotes_refuses_and_is_rolled_back(tmp_path: Path, monkeypa
             assert all(one["runs"].values())
         assert not {check["name"]: check["met"] for check in worse["checks"]}["earlier_margin"]
         assert command(root, "verify", "models:/tiny@champion").returncode == 0
+        assert Repo(str(root)).status(cloud=True) == {}  # all that was made is in the DVC remote, which is in S3
         (quick,) = ended(deployment, "Unchanged")[:1]
         print("unchanged took", quick.total_run_time, "better", better["evidence"], "worse", worse["evidence"])
 
