@@ -34,8 +34,13 @@ def stack(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture
-def client(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Stack:
+def client(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     """The servers, with the environment of this process leading to them."""
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
     for name, value in stack.environment().items():
         monkeypatch.setenv(name, value)
-    return stack
+    word = stack.environment()["PREFECT_API_AUTH_STRING"]
+    # Prefect reads its environment once, when it is imported.
+    with temporary_settings({PREFECT_API_URL: stack.prefect.url, PREFECT_API_AUTH_STRING: word}):
+        yield stack
