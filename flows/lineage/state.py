@@ -75,7 +75,7 @@ class State:
 
     def sources(self, path: str) -> list[str]:
         """The outs that a dep is, lies in, or has below it."""
-        return [out for out in self.makers if f"{out}/".startswith(f"{path}/") or f"{path}/".startswith(f"{out}/")]
+        return [out for out in self.makers if _related(path, out)]
 
     def upstream(self, stage: str) -> list[Entry]:
         """The stages that a stage's result comes from, and the stage itself, makers before users."""
@@ -111,7 +111,7 @@ def past(root: Path, commit: str) -> Iterator[State]:
         there = Path(directory)
         outs = {path: md5 for entry in locked.values() for path, md5 in entry.outs.items()}
         deps = {path: md5 for entry in locked.values() for path, md5 in entry.deps.items()}
-        given = [path for path in deps if not any(f"{path}/".startswith(f"{out}/") for out in outs)]
+        given = [path for path in deps if not any(_related(path, out) for out in outs)]
         git.export(root, commit, [*(path for path in given if not Path(path).is_absolute()), str(PIPELINE)], there)
         cache = Path(Repo(str(root)).cache.local.path)
         for path, md5 in {**{path: deps[path] for path in given}, **outs}.items():
@@ -137,6 +137,11 @@ def cached(root: Path, md5: str) -> dict[str, str]:
     """md5 by path of the files of a directory that DVC's cache has; empty if it has not."""
     file = Path(Repo(str(root)).cache.local.path, md5[:2], md5[2:])
     return {entry["relpath"]: entry["md5"] for entry in read_json(file)} if file.is_file() else {}
+
+
+def _related(path: str, out: str) -> bool:
+    """Whether a dep is an out, lies in it, or has it below: a past `models/rounds` is not the present one."""
+    return f"{path}/".startswith(f"{out}/") or f"{out}/".startswith(f"{path}/")
 
 
 def link(cache: Path, md5: str, path: Path) -> None:

@@ -29,7 +29,7 @@ from tests.flows.servers import (
 )
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3000)]
-KILLS = 20
+KILLS = (4, 20)
 VICTIMS = ("flow", "stage", "worker", "mlflow", "prefect", "postgresql")
 GPU = "storm"
 MEASURED = ("data/times", "data/report")
@@ -57,7 +57,8 @@ def open_runs(deployment: Any) -> list[Any]:
     return [run for run in flow_runs(deployment) if not run.state or not run.state.is_final()]
 
 
-def test_after_a_storm_all_is_as_after_a_calm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kills", KILLS)
+def test_after_a_storm_all_is_as_after_a_calm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int) -> None:
     root = make_small(tmp_path / "storm")
     write_rows(root / "rows.csv", rows(0, 300))
     calm = tmp_path / "calm"
@@ -70,7 +71,7 @@ def test_after_a_storm_all_is_as_after_a_calm(tmp_path: Path, monkeypatch: pytes
         variables = {"env": {"CUDA_VISIBLE_DEVICES": GPU}}
         deployment = deploy(root, "flows/compress.py:compress", parameters, "gpu", **variables)
         deploy(root, "flows/reap.py:reap", {"root": str(root)}, "cpu", interval=30)
-        while len(struck) < KILLS:
+        while len(struck) < kills:
             if not open_runs(deployment):
                 start(deployment)
             time.sleep(choose.uniform(1, 8))
@@ -92,7 +93,7 @@ def test_after_a_storm_all_is_as_after_a_calm(tmp_path: Path, monkeypatch: pytes
                 assert digest == hashes(calm)[out], out
         assert tree_hash(root / MODEL) == tree_hash(calm / MODEL)
         assert is_clean(root)
-        assert set(struck) == set(VICTIMS)
+        assert kills < 20 or set(struck) == set(VICTIMS)
         nothing_is_open(root)
         nobody_holds_the_gpu()
         consistent(root)
