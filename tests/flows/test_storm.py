@@ -11,8 +11,8 @@ from typing import Any
 
 import psutil
 import pytest
-from infra.stack import Stack
 
+from infra.stack import Stack
 from tasks.core.files import tree_hash
 from tests.flows.conftest import hashes, is_clean
 from tests.flows.retraining.conftest import rows, write_rows
