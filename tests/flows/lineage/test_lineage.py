@@ -16,7 +16,6 @@ from flows.lineage.find import found
 from flows.lineage.page import layout, page
 from flows.lineage.show import flowchart, show
 from flows.lineage.state import past
-from flows.lineage.verify import verify
 from flows.workspace import write
 from tasks.core.errors import UserError
 from tests.flows.conftest import commit_all, hashes
@@ -107,15 +106,3 @@ def test_a_registered_model_of_an_earlier_state_has_the_chain_it_had(workspace: 
     with past(workspace, "HEAD") as state:
         temporary = state.root
     assert not temporary.exists()
-
-
-def test_a_past_state_does_not_borrow_from_the_present_one(workspace: Path) -> None:
-    """A dep such as models/rounds has outs below it, and there is one in the workspace too."""
-    commit_all(workspace)
-    lock = yaml.safe_load((workspace / "dvc.lock").read_text())
-    lock["stages"]["quantize@pruned"]["outs"][0]["md5"] = f"{0:032}.dir"
-    write(workspace / "dvc.lock", yaml.safe_dump(lock))
-    (workspace / "models/rounds/r1/model.safetensors").write_bytes(b"another")
-    with found(workspace, "models:/quickstart-quantized-pruned@current") as it:
-        assert it.state.commit
-        assert list(verify(it)) == []
