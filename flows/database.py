@@ -1,6 +1,7 @@
 """MLflow's database in the workspace, made whole or not at all."""
 
 import fcntl
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ def connect(root: Path) -> "MlflowClient":
     """A client of the tracking server and of the registry, which may be another one."""
     from mlflow import MlflowClient
 
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it logs with a traceback it raises too
     make(root)
     uri = address(root)
     return MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)

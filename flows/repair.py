@@ -30,6 +30,9 @@ def before_reading(root: Path) -> None:
     """
     gitlocks.free(root)
     _free_rwlock(root / ".dvc" / "tmp" / "rwlock")
+    for entry in (root / ".dvc" / "cache" / "runs").glob("*/*"):
+        with contextlib.suppress(OSError):  # it is not empty, as it should be; DVC fails on one that is
+            entry.rmdir()
     lock, copy = root / LOCK, private(root, LOCK)
     if lock.is_file() and _lock(lock) is None:
         lock.replace(private(root, f"{LOCK}.damaged"))
