@@ -27,9 +27,9 @@ MACHINE_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENOM
 
 
 class Outcome(NamedTuple):
-    """How a stage ended: well, by the user's mistake, by the machine's fault, or by a bug."""
+    """How a stage ended: well, by the user's mistake, by the machine's fault, by a bug, or for it took too much."""
 
-    kind: Literal["done", "user", "machine", "bug", "killed"]
+    kind: Literal["done", "user", "machine", "bug", "killed", "limit"]
     message: str = ""
 
 
@@ -146,4 +146,6 @@ def _device(pool: str) -> Iterator[None]:
 
 
 def _has_gpu() -> bool:
-    return Path("/dev/kfd").exists() or any(Path("/dev").glob("nvidia[0-9]*"))
+    """Whether there is one, as far as can be told without a library, or the user says so."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "") not in ("", "-1")
+    return named or Path("/dev/kfd").exists() or any(Path("/dev").glob("nvidia[0-9]*"))

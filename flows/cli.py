@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from flows.cli_operation import operation
 from flows.cli_records import records
 from tasks.core.errors import EnvironmentFault, UserError
 
@@ -171,6 +172,7 @@ def ui() -> None:
     raise typer.Exit(work())
 
 
+app.add_typer(operation)
 app.add_typer(records)
 
 

@@ -4,12 +4,10 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.context import TagsContext
 from prefect.runtime import flow_run, task_run
 from prefect.states import Completed
@@ -17,9 +15,10 @@ from prefect.states import Completed
 from flows.process import STAGES
 from flows.progress import Progress
 from flows.quiet import quiet
-from flows.reap import reap
+from flows.reaping.flow_runs import begin
 from flows.request import Request
-from flows.workspace import find, identity
+from flows.workspace import find
+from tasks.core.errors import PassingFault
 
 if TYPE_CHECKING:
     from flows.session import Session
@@ -73,37 +72,40 @@ def compress(
 
     with ExitStack() as stack:
         session = stack.enter_context(opened(request, Progress()))
-        _tidy(workspace)
+        begin(workspace)
         stack.enter_context(working(session))
         # The workspace's tag is for the flow's run: a tag of a task is a pool.
         stack.enter_context(TagsContext(current_tags=set()))
         chain(lambda *name: _task(session, "@".join(name)), session.dag.items("score"), session.dag.items("quantize"))
 
 
-def tag(root: Path) -> str:
-    """The tag of a workspace's flow runs."""
-    return f"workspace:{identity(root)}"
-
-
-def _tidy(root: Path) -> None:
-    """Ends what a kill left running, and marks this run as the workspace's own."""
-    own = UUID(flow_run.get_id())
-    reap(tag(root), own)
-    with get_client(sync_client=True) as client:
-        run = client.read_flow_run(own)
-        client.update_flow_run(own, tags={*run.tags, tag(root)})
-
-
 def _task(session: "Session", name: str) -> None:
-    """One stage as a task of the flow's run."""
+    """One stage as a task of the flow's run; run again by Prefect after a fault that may pass."""
     stage = session.dag.stage(name)
     settled = session.settled(name)
     pool = () if settled else (stage.pool,)  # Prefect asks its server for a slot of each tag, which takes a while
+    limits = session.dag.recipe.limits
 
-    @task(name=stage.group, task_run_name=name, tags=pool, cache_policy=NO_CACHE, persist_result=False)
+    def passes(_: Any, __: TaskRun, state: State[Any]) -> bool:
+        error = state.result(raise_on_failure=False)
+        if isinstance(error, PassingFault):
+            session.progress.say(f"{error}; once more in {limits.wait:g} s")
+        return isinstance(error, PassingFault)
+
+    @task(
+        name=stage.group,
+        task_run_name=name,
+        tags=pool,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=limits.of(name).retries or 0,
+        retry_delay_seconds=limits.wait,
+        retry_condition_fn=passes,
+    )
     def run() -> State[None]:
         by = {"prefect.flow_run": str(flow_run.get_id()), "prefect.task_run": str(task_run.get_id())}
-        way = session.finish(name, settled, by)
+        again = task_run.run_count > 1  # then it may be done, and only its record be missing
+        way = session.finish(name, session.settled(name) if again else settled, by)
         return Completed(name=None if way == "run" else way.capitalize(), message=f"{name}: {way}")
 
     run()

@@ -1,6 +1,7 @@
 """MLflow's database in the workspace, made whole or not at all."""
 
 import fcntl
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from flows.redact import redacted
 from flows.workspace import private
-from tasks.core.errors import EnvironmentFault
+from tasks.core.errors import EnvironmentFault, PassingFault
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -19,7 +20,7 @@ PASSING = ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE", "REQUEST_LIMIT_EXCEEDED"
 """MLflow's names for what its server may get over."""
 
 
-class Away(EnvironmentFault):
+class Away(PassingFault):
     """The tracking server, or what it stands on, does not answer now."""
 
 
@@ -32,6 +33,7 @@ def connect(root: Path) -> "MlflowClient":
     """A client of the tracking server and of the registry, which may be another one."""
     from mlflow import MlflowClient
 
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # what it logs with a traceback it raises too
     make(root)
     uri = address(root)
     return MlflowClient(tracking_uri=uri, registry_uri=os.environ.get("MLFLOW_REGISTRY_URI") or uri)

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
 from flows.child import Outcome, die_with_parent, work
+from flows.limits import Watch
 from tasks.recipe.job import Job
 
 
@@ -50,7 +51,7 @@ def _run(flow: Connection, job: Job, stages: str, pool: str, log: Path) -> Outco
     with contextlib.suppress(OSError):  # the child does the same; whoever comes second may fail
         os.setpgid(child, child)
     try:
-        return _outcome(flow, answers, child)
+        return _outcome(flow, answers, child, Watch(job.stage, job.recipe.limits.of(job.stage), child))
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)  # the child, or what it started and left behind
@@ -59,14 +60,14 @@ def _run(flow: Connection, job: Job, stages: str, pool: str, log: Path) -> Outco
         answers.close()
 
 
-def _outcome(flow: Connection, answers: Connection, child: int) -> Outcome:
-    """Waits for the child, or for the end of the flow."""
+def _outcome(flow: Connection, answers: Connection, child: int, watch: Watch) -> Outcome:
+    """Waits for the child, for the end of the flow, or until the child takes more than it may."""
     ended = os.pidfd_open(child)
     outcome: Outcome | None = None
     sources: list[Connection | int] = [flow, ended, answers]
     try:
         while True:
-            ready = wait(sources)
+            ready = wait(sources, watch.pause)
             if flow in ready:
                 raise EOFError
             if answers in ready:  # read while the child lives: a long answer would block it
@@ -75,6 +76,8 @@ def _outcome(flow: Connection, answers: Connection, child: int) -> Outcome:
                     outcome = answers.recv()
             elif ended in ready:
                 break
+            elif beyond := watch.beyond():
+                return Outcome("limit", beyond)
     finally:
         os.close(ended)
     _, status = os.waitpid(child, 0)

@@ -19,9 +19,15 @@ def has(root: Path, commit: str) -> bool:
     return _words(root, "rev-parse", "--verify", "-q", f"{commit}^{{commit}}") is not None
 
 
-def commits(root: Path, path: str) -> Iterator[str]:
-    """The commits that changed a file of the workspace, the latest first."""
-    yield from (_words(root, "log", "--format=%H", "--", path) or "").split()
+def commits(root: Path, path: str, *, everywhere: bool = False) -> Iterator[str]:
+    """The commits that changed a file or directory of the workspace, the latest first; `everywhere`: on any branch."""
+    yield from (_words(root, "log", *(["--all"] if everywhere else []), "--format=%H", "--", path) or "").split()
+
+
+def files(root: Path, commit: str, suffix: str) -> list[str]:
+    """The files of the workspace in a commit whose names end so."""
+    names = (_words(root, "ls-tree", "-r", "--name-only", commit) or "").splitlines()
+    return [name for name in names if name.endswith(suffix)]
 
 
 def show(root: Path, commit: str, path: str) -> str | None:
@@ -39,6 +45,28 @@ def export(root: Path, commit: str, paths: Sequence[str], into: Path) -> None:
             raise EnvironmentFault(f"git archive {commit}: {done.stderr.decode().strip()}")
         with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
             archive.extractall(into, filter="data")
+
+
+def top(root: Path) -> Path | None:
+    """The work tree that the workspace lies in."""
+    found = _words(root, "rev-parse", "--show-toplevel")
+    return Path(found) if found else None
+
+
+def branch(root: Path) -> str | None:
+    """The full name of the branch that is checked out; None if none is."""
+    return _words(root, "symbolic-ref", "-q", "HEAD")
+
+
+def inside(root: Path, name: str) -> Path | None:
+    """Where git keeps a file of its own."""
+    found = _words(root, "rev-parse", "--git-path", name)
+    return (root / found).resolve() if found else None
+
+
+def tracks(root: Path, path: str) -> bool:
+    """Whether git versions a file, or any file of a directory, of the workspace."""
+    return bool(_words(root, "ls-files", "--", path))
 
 
 def prefix(root: Path) -> str:

@@ -11,7 +11,7 @@ from types import TracebackType
 
 from flows.child import Outcome, environment
 from flows.workspace import private
-from tasks.core.errors import EnvironmentFault, UserError
+from tasks.core.errors import EnvironmentFault, PassingFault, UserError
 from tasks.recipe.job import Job
 from tasks.recipe.schema import Recipe
 
@@ -51,17 +51,21 @@ class Workers:
         """
         self.root = root
         self.resume = shlex.join(resume)
+        self._recipe, self._stages, self._preload = recipe, stages, preload
+        self._start()
+
+    def _start(self) -> None:
         self._flow, theirs = Pipe()
-        command = [sys.executable, "-m", "flows.forkserver", str(theirs.fileno()), stages, *preload]
+        command = [sys.executable, "-m", "flows.forkserver", str(theirs.fileno()), self._stages, *self._preload]
         path = os.pathsep.join(p for p in (str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")) if p)
-        with private(root, "logs", "forkserver.log").open("wb") as log:
+        with private(self.root, "logs", "forkserver.log").open("wb") as log:
             self._server = subprocess.Popen(
                 command,
-                cwd=root,
+                cwd=self.root,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **environment(recipe), "PYTHONPATH": path},
+                env={**os.environ, **environment(self._recipe), "PYTHONPATH": path},
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,  # Ctrl-C is for the flow alone
             )
@@ -88,15 +92,19 @@ class Workers:
 
         Raises:
             UserError: The stage found a mistake in what the user gave.
-            EnvironmentFault: It failed in any other way; the message names it and the command that resumes.
+            PassingFault: The machine failed it, so that it may go well the next time.
+            EnvironmentFault: It failed in another way; the message names it and the command that resumes.
         """
         log = private(self.root, "logs", f"{job.stage}.log")
+        if self._server.poll() is not None:
+            self._flow.close()
+            self._start()
         try:
             self._flow.send((job, pool, log))
             outcome = _await(self._flow, log, tick)
         except (EOFError, ConnectionError):
             server = private(self.root, "logs", "forkserver.log")
-            raise EnvironmentFault(
+            raise PassingFault(
                 f"{job.stage}: the process that starts stages ended ({_tail(server)}); resume with: {self.resume}"
             ) from None
         if outcome.kind != "done":
@@ -109,11 +117,13 @@ class Workers:
         shown = log.relative_to(self.root)
         if outcome.kind == "killed":
             memory = "; the system does that when memory runs out" if outcome.message == "SIGKILL" else ""
-            return EnvironmentFault(f"{stage} was killed ({outcome.message}{memory}); {resume}")
+            return PassingFault(f"{stage} was killed ({outcome.message}{memory}); {resume}")
         if outcome.kind == "bug":
             sys.stderr.write(log.read_text(encoding="utf-8", errors="replace"))
             return EnvironmentFault(f"{stage} failed: {outcome.message} (see {shown}); {resume}")
-        return EnvironmentFault(f"{stage}: {outcome.message}; put that right and {resume}")
+        if outcome.kind == "limit":
+            return EnvironmentFault(f"{stage} {outcome.message}; {resume}")
+        return PassingFault(f"{stage}: {outcome.message}; put that right and {resume}")
 
 
 def _await(flow: Connection, log: Path, tick: Callable[[Path], None]) -> Outcome:

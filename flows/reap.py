@@ -1,58 +1,61 @@
-"""Ends the Prefect runs of this workspace that a kill left running. The caller holds the workspace's lock."""
+"""`secateur reap` and the deployment of that name: closes what killed runs of a workspace left open.
 
+secateur reap
+"""
+
+from contextlib import ExitStack
+from pathlib import Path
 from uuid import UUID
 
-from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterId,
-    FlowRunFilterState,
-    FlowRunFilterStateType,
-    FlowRunFilterTags,
-    TaskRunFilter,
-    TaskRunFilterState,
-    TaskRunFilterStateType,
-)
-from prefect.client.schemas.objects import State, StateType
-from prefect.states import Crashed
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
+from prefect.states import Completed
 
-OPEN = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING]
-PAGE = 200
+from flows.database import address, connect, words
+from flows.quiet import quiet
+from flows.reaping import records, trials
+from flows.reaping.flow_runs import GRACE
+from flows.reaping.flow_runs import reap as reap_flow_runs
+from flows.workspace import REAPER, RETRAINING, find, hold, identity, locked, private
+from tasks.core.errors import EnvironmentFault
 
 
-def reap(tag: str, own: UUID | None) -> int:
-    """Marks as crashed what was left, and says how many flow runs that were.
+@flow(name="reap", persist_result=False, validate_parameters=False)
+def reap(root: str = ".") -> State[None]:
+    """Looks at one workspace; where a pipeline or a retraining is at work, that one will do it.
 
     Args:
-        tag: The tag of this workspace's flow runs.
-        own: The flow run that asks; it stays.
+        root: The workspace, or a directory in it.
     """
-    tagged = FlowRunFilter(tags=FlowRunFilterTags(all_=[tag]))
-    state: State[None] = Crashed(message="The process was killed; found when the next run began.")
-    with get_client(sync_client=True) as client:
-        ended = 0
-        while True:
-            left = [
-                run
-                for run in client.read_flow_runs(
-                    flow_run_filter=tagged.model_copy(
-                        update={"state": FlowRunFilterState(type=FlowRunFilterStateType(any_=OPEN))}
-                    ),
-                    limit=PAGE,
-                )
-                if run.id != own
-            ]
-            for run in left:
-                client.set_flow_run_state(run.id, state, force=True)
-            ended += len(left)
-            if not left:
-                break
-        others = FlowRunFilter(id=FlowRunFilterId(not_any_=[own] if own else []), tags=tagged.tags)
-        while tasks := client.read_task_runs(
-            flow_run_filter=others,
-            task_run_filter=TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=OPEN))),
-            limit=PAGE,
-        ):
-            for task in tasks:
-                client.set_task_run_state(task.id, state, force=True)
-    return ended
+    workspace = find(Path(root))
+    quiet(workspace)
+    try:
+        return Completed(message=closed(workspace, {UUID(str(flow_run.get_id()))}))
+    except Busy as busy:
+        return Completed(name="Skipped", message=str(busy))
+
+
+class Busy(EnvironmentFault):
+    """A pipeline or a retraining is at work."""
+
+
+def closed(root: Path, own: set[UUID]) -> str:
+    """Closes what was left open in Prefect, MLflow and Optuna, and says how much that was.
+
+    Raises:
+        Busy: Somebody is at work there.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(
+            hold(private(root, RETRAINING), REAPER, lambda who: Busy(f"a retraining is at work ({who})"))
+        )
+        try:
+            stack.enter_context(locked(root, REAPER))
+        except EnvironmentFault as error:
+            raise Busy(str(error)) from error
+        flow_runs = reap_flow_runs(root, own, retraining=True, since=GRACE)
+        with words(address(root)):
+            client = connect(root)
+            left = records.reap(client, lambda query: records.everywhere(client, query), identity(root))
+        return f"ended {flow_runs} flow runs, {left} records and {trials.reap(root)} trials whose process was gone"

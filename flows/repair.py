@@ -14,6 +14,7 @@ from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from dvc.utils.serialize import parse_yaml
 from voluptuous import Invalid
 
+from flows import gitlocks
 from flows.dag import Dag
 from flows.workspace import private, write
 from tasks.core.errors import EnvironmentFault
@@ -25,9 +26,13 @@ def before_reading(root: Path) -> None:
     """Makes dvc.yaml and dvc.lock readable again. The caller holds the workspace.
 
     Raises:
-        EnvironmentFault: A `dvc repro` is at work here.
+        EnvironmentFault: A `dvc repro` or a git is at work here.
     """
+    gitlocks.free(root)
     _free_rwlock(root / ".dvc" / "tmp" / "rwlock")
+    for entry in (root / ".dvc" / "cache" / "runs").glob("*/*"):
+        with contextlib.suppress(OSError):  # it is not empty, as it should be; DVC fails on one that is
+            entry.rmdir()
     lock, copy = root / LOCK, private(root, LOCK)
     if lock.is_file() and _lock(lock) is None:
         lock.replace(private(root, f"{LOCK}.damaged"))

@@ -35,7 +35,8 @@ def run(request: Request, progress: Progress) -> bool:
 def _flow(request: Request) -> None:
     from prefect import tags
 
-    from flows.compress import compress, tag
+    from flows.compress import compress
+    from flows.reaping.flow_runs import tag
 
     with tags(tag(request.root)):
         compress(

@@ -35,6 +35,7 @@ class Session:
         self.workers: Workers | None = None
         self.forced = _forced(dag, request.force)
         self._begun = dag.roots()
+        self._restored = False
 
     @cached_property
     def tracker(self) -> "Tracker":
@@ -61,6 +62,7 @@ class Session:
             return "unchanged"
         if self.dag.restore(name):
             repair.keep_lock(self.dag.root)
+            self._restored = True
             self.progress.say(f"{name} … restored")
             return "restored"
         return None
@@ -93,8 +95,8 @@ class Session:
         return way or "run"
 
     def record(self) -> None:
-        """Logs what has no record yet, such as the results of a `dvc repro`."""
-        for stage in self.tracker.missing():
+        """Logs what has no record yet, such as the results of a `dvc repro`; of a state restored, what is current."""
+        for stage in self.dag.stages if self._restored else self.tracker.missing():
             self.tracker.record(stage)
 
     def _workers(self) -> Workers:

@@ -14,6 +14,7 @@ from flows import measurements
 from flows.dag import Dag, Stage
 from flows.database import address, connect, words
 from flows.facts import facts, is_code, key
+from flows.reaping.records import reap
 from flows.redact import redacted
 from flows.registry import Registry, publications
 from flows.workspace import identity, private
@@ -109,11 +110,7 @@ class Tracker:
     def reap(self) -> None:
         """Ends what a kill left running here: a half-written record goes, a pipeline's run is killed."""
         with words("MLflow"):
-            for run in self._search(f"tags.workspace = '{self.workspace}' and status = 'RUNNING'"):
-                if "key" in run.data.tags:
-                    self.client.delete_run(run.info.run_id)
-                else:
-                    self.client.set_terminated(run.info.run_id, "KILLED")
+            reap(self.client, self._search, self.workspace)
 
     def _write(self, stage: Stage, hashes: dict[str, str], started: float, by: Mapping[str, str]) -> str:
         """A new record; it counts once it is FINISHED."""

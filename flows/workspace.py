@@ -2,8 +2,9 @@
 
 import fcntl
 import os
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +14,10 @@ PRIVATE = ".secateur"
 PIPELINE = Path("params/pipeline.yaml")
 JOURNAL = "promotion.json"
 """The decision that is being carried out; not there otherwise."""
+RETRAINING = "retrain.lock"
+REAPER = "the reaper,"
+PATIENCE = 30.0
+"""Seconds that the reaper is waited for."""
 
 
 def find(start: Path) -> Path:
@@ -71,22 +76,58 @@ def write(path: Path, text: str) -> None:
 
 
 @contextmanager
-def locked(root: Path) -> Iterator[None]:
+def locked(root: Path, who: str = "") -> Iterator[None]:
     """Holds the workspace: what is found half-done inside is then certain to be left from a kill.
+
+    Args:
+        root: The workspace.
+        who: What holds it, for those who want it too.
 
     Raises:
         EnvironmentFault: Another pipeline runs here; the kernel frees the lock when that process ends, however it ends.
     """
-    with private(root, "lock").open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise EnvironmentFault(
-                f"a pipeline is already running in this workspace ({holder}); wait for it, or stop it and run again"
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()}\n")
-        file.flush()
+
+    def refuse(holder: str) -> EnvironmentFault:
+        return EnvironmentFault(
+            f"a pipeline is already running in this workspace ({holder}); wait for it, or stop it and run again"
+        )
+
+    with hold(private(root, "lock"), who, refuse):
         yield
+
+
+@contextmanager
+def hold(file: Path, who: str, refuse: Callable[[str], Exception]) -> Iterator[None]:
+    """Holds a lock that the kernel frees when this process ends.
+
+    Args:
+        file: What is locked; it says who holds it.
+        who: Said there, before the number of the process.
+        refuse: Makes the error of whom another one holds; the reaper, which is soon done, is waited for.
+    """
+    with file.open("a+", encoding="utf-8") as lock:
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                lock.seek(0)
+                holder = lock.read().strip() or "another process"
+                if not holder.startswith(REAPER) or time.monotonic() > end:
+                    raise refuse(holder) from None
+                time.sleep(0.1)
+        lock.truncate(0)
+        lock.write(f"{who} process {os.getpid()}".strip() + "\n")
+        lock.flush()
+        yield
+
+
+def is_held(file: Path) -> bool:
+    """Whether someone holds a lock."""
+    with file.open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -29,7 +29,7 @@ def train(job: Job) -> None:
 
     recipe = job.recipe
     train_dense(
-        fetch(recipe.model.source, cache_dir(), job.root, "model"),
+        job.note(recipe.model.source, fetch(recipe.model.source, cache_dir(), job.root, "model")),
         job.dep("data/prepared"),
         recipe.train,
         recipe.task.metric,
@@ -151,7 +151,7 @@ def distill(job: Job) -> None:
     source = recipe.distill.source
     work(
         job.dep("models/dense"),
-        fetch(source, cache_dir(), job.root, "model") if source else None,
+        job.note(source, fetch(source, cache_dir(), job.root, "model")) if source else None,
         job.dep("data/prepared"),
         job.dep("data/teacher"),
         recipe.distill,

@@ -16,6 +16,7 @@ from flows.lineage.state import Entry, cached
 from tasks.core.errors import EnvironmentFault
 from tasks.core.files import tree_hash
 from tasks.sources import cache_dir, fetch
+from tasks.sources.uri import Kind
 
 Finding = tuple[str, str, str]
 """Where, which record, what is wrong with it."""
@@ -36,14 +37,16 @@ def sources(it: Found, entries: list[Entry]) -> Iterator[Finding]:
                     f"md5 is {here or 'that of nothing: it is gone'}, noted was {md5}",
                 )
     for raw in raws(it.state, entries):
-        if "://" in raw.source and raw.name == "data" and raw.sha256:
+        if "://" in raw.source and raw.sha256:
+            where = f"raw {raw.name}"
+            kind: Kind = "data" if raw.name == "data" else "model"
             try:
-                here = tree_hash(fetch(raw.source, cache_dir(), it.state.home, "data"))
+                here = tree_hash(fetch(raw.source, cache_dir(), it.state.home, kind))
             except EnvironmentFault as error:
-                yield "raw data", "files", f"cannot be fetched to be verified: {error}"
+                yield where, "files", f"cannot be fetched to be verified: {error}"
             else:
                 if here != raw.sha256:
-                    yield "raw data", "files", f"sha256 of {raw.source} is {here}, noted was {raw.sha256}"
+                    yield where, "files", f"sha256 of {raw.source} is {here}, noted was {raw.sha256}"
 
 
 def stage(it: Found, entry: Entry) -> Iterator[Finding]:

@@ -116,7 +116,7 @@ def raws(state: State, entries: list[Entry]) -> list[Raw]:
         if readers:
             params: dict[str, Any] = next((entry.params[name] for entry in readers if name in entry.params), {})
             source = str(params.get("source"))
-            facts = _data(state.root) if name == "data" else {}
+            facts: dict[str, Any] = _data(state.root) if name == "data" else {"sha256": _noted(state, readers, source)}
             path = Path(source).as_posix()
             found.append(
                 Raw(
@@ -167,6 +167,12 @@ def _node(found: Found, entry: Entry) -> Node:
         ended=run and run.info.end_time,
         figures=shown,
     )
+
+
+def _noted(state: State, readers: list[Entry], source: str) -> str | None:
+    """sha256 of a fetched source in the record of the stage that read it."""
+    records = [provenance(state, next(iter(entry.outs))) for entry in readers]
+    return next((record["sources"][source] for record in records if source in record.get("sources", {})), None)
 
 
 def _data(root: Path) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class State:
 
     def sources(self, path: str) -> list[str]:
         """The outs that a dep is, lies in, or has below it."""
-        return [out for out in self.makers if f"{out}/".startswith(f"{path}/") or f"{path}/".startswith(f"{out}/")]
+        return [out for out in self.makers if _related(path, out)]
 
     def upstream(self, stage: str) -> list[Entry]:
         """The stages that a stage's result comes from, and the stage itself, makers before users."""
@@ -100,27 +100,27 @@ def present(root: Path) -> State:
     """
     if not (root / LOCK).is_file():
         raise UserError("no run yet, so there is no lineage; start one with: secateur run")
-    return State(root, root, _entries((root / LOCK).read_text(encoding="utf-8")), _params(root), None)
+    return State(root, root, entries((root / LOCK).read_text(encoding="utf-8")), _params(root), None)
 
 
 @contextmanager
 def past(root: Path, commit: str) -> Iterator[State]:
     """The state that a git commit names: outs from DVC's cache, all else from git or, if it has not, the workspace."""
-    entries = _entries(str(git.show(root, commit, LOCK)))
+    locked = entries(str(git.show(root, commit, LOCK)))
     with tempfile.TemporaryDirectory(dir=private(root, "past", "x").parent) as directory:
         there = Path(directory)
-        outs = {path: md5 for entry in entries.values() for path, md5 in entry.outs.items()}
-        deps = {path: md5 for entry in entries.values() for path, md5 in entry.deps.items()}
-        given = [path for path in deps if not any(f"{path}/".startswith(f"{out}/") for out in outs)]
+        outs = {path: md5 for entry in locked.values() for path, md5 in entry.outs.items()}
+        deps = {path: md5 for entry in locked.values() for path, md5 in entry.deps.items()}
+        given = [path for path in deps if not any(_related(path, out) for out in outs)]
         git.export(root, commit, [*(path for path in given if not Path(path).is_absolute()), str(PIPELINE)], there)
         cache = Path(Repo(str(root)).cache.local.path)
         for path, md5 in {**{path: deps[path] for path in given}, **outs}.items():
             if not Path(path).is_absolute() and not (there / path).exists():
-                _link(cache, md5, there / path)
+                link(cache, md5, there / path)
                 if not (there / path).exists() and path not in outs and (root / path).exists():
                     (there / path).parent.mkdir(parents=True, exist_ok=True)
                     (there / path).symlink_to(root / path)
-        yield State(root, there, entries, _params(there), commit)
+        yield State(root, there, locked, _params(there), commit)
 
 
 def commit_with(root: Path, out_md5: str) -> str | None:
@@ -128,7 +128,7 @@ def commit_with(root: Path, out_md5: str) -> str | None:
     wanted = sorted(out_md5.split())
     for commit in git.commits(root, LOCK):
         text = git.show(root, commit, LOCK)
-        if text and any(sorted(entry.outs.values()) == wanted for entry in _entries(text).values()):
+        if text and any(sorted(entry.outs.values()) == wanted for entry in entries(text).values()):
             return commit
     return None
 
@@ -139,7 +139,12 @@ def cached(root: Path, md5: str) -> dict[str, str]:
     return {entry["relpath"]: entry["md5"] for entry in read_json(file)} if file.is_file() else {}
 
 
-def _link(cache: Path, md5: str, path: Path) -> None:
+def _related(path: str, out: str) -> bool:
+    """Whether a dep is an out, lies in it, or has it below: a past `models/rounds` is not the present one."""
+    return f"{path}/".startswith(f"{out}/") or f"{out}/".startswith(f"{path}/")
+
+
+def link(cache: Path, md5: str, path: Path) -> None:
     """What the cache has under a hash, as links; what it has not is not there."""
     found = cache / md5[:2] / md5[2:]
     if not md5.endswith(".dir"):
@@ -149,10 +154,15 @@ def _link(cache: Path, md5: str, path: Path) -> None:
     elif found.is_file():
         path.mkdir(parents=True, exist_ok=True)
         for entry in read_json(found):
-            _link(cache, entry["md5"], path / entry["relpath"])
+            link(cache, entry["md5"], path / entry["relpath"])
 
 
-def _entries(text: str) -> dict[str, Entry]:
+def entries(text: str) -> dict[str, Entry]:
+    """The stages in the text of a dvc.lock.
+
+    Raises:
+        UserError: It cannot be read.
+    """
     try:
         stages = parse_yaml(text, LOCK)["stages"]
         return {name: _entry(name, found) for name, found in stages.items()}

@@ -23,12 +23,13 @@ class Check:
     because: str
 
 
-def judge(it: Found, reference: Path, recipe: Recipe) -> tuple[list[Check], dict[str, Any]]:
+def judge(it: Found, reference: Path, theirs: Path | None, recipe: Recipe) -> tuple[list[Check], dict[str, Any]]:
     """All checks, and the figures they rest on; nothing of a model is run whose records do not agree.
 
     Args:
         it: The candidate.
         reference: Directory of the champion; of the dense model, where there is none.
+        theirs: The data that the champion learned from, if they are others than the candidate's.
         recipe: Its `promote` section has the limits.
     """
     key = it.state.home / recipe.promote.key if recipe.promote.key else None
@@ -40,14 +41,19 @@ def judge(it: Found, reference: Path, recipe: Recipe) -> tuple[list[Check], dict
     ]
     if not all(check.met for check in checks):
         return checks, {}
-    from tasks.gate import compare
+    from tasks.gate import compare, earlier
 
     threads = recipe.threads or len(os.sched_getaffinity(0))
     found = compare(it.directory, reference, prepared, recipe.task.metric, recipe.evaluate, recipe.seed, threads)
-    limits = recipe.promote
+    limits, before = recipe.promote, None
+    if theirs:
+        before = earlier(
+            it.directory, reference, theirs, prepared, recipe.task.metric, recipe.evaluate, recipe.seed, threads
+        )
     slowdown = found.latency_ms_b1 / found.reference_latency_ms_b1
     for name, reached, limit in (
         ("margin", found.drop_high, limits.margin),
+        ("earlier_margin", before.drop_high if before else 0.0, limits.earlier_margin if before else None),
         ("max_latency_ms", found.latency_ms_b1, limits.max_latency_ms),
         ("max_slowdown", slowdown, limits.max_slowdown),
         ("max_bytes", found.bytes, limits.max_bytes),
@@ -57,7 +63,7 @@ def judge(it: Found, reference: Path, recipe: Recipe) -> tuple[list[Check], dict
             met = reached <= limit
             words = f"{name} {reached:.4g} {'is within' if met else 'is above'} {limit:g}"
             checks.append(Check(name, met, reached, limit, words))
-    return checks, asdict(found)
+    return checks, {**asdict(found), "earlier": before and asdict(before)}
 
 
 def _data(prepared: Path) -> Iterator[Check]:

@@ -1,21 +1,22 @@
 """`secateur promote` and `secateur rollback`: which model is the champion."""
 
 import datetime
-import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from contextlib import ExitStack, chdir, contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from flows import git
+from flows.dag import Dag
 from flows.database import address, words
 from flows.facts import facts
 from flows.lineage.attestation import place
 from flows.lineage.find import Found, found
 from flows.lineage.records import MODELS, Records
 from flows.lineage.state import LOCK
+from flows.promotion import champion
 from flows.promotion.gate import Check, judge
 from flows.promotion.record import decisions
 from flows.promotion.transaction import CHALLENGER, CHAMPION, PREVIOUS, Record, aliases, carry_out, recover
@@ -28,13 +29,29 @@ from tasks.recipe.load import read
 from tasks.recipe.schema import Recipe
 
 
-def promote(root: Path, model: str | None = None, flow_run: str | None = None) -> Record | None:
+@dataclass(frozen=True)
+class Grounds:
+    """What a retraining adds to the evidence, and what it asks to be kept with the decision."""
+
+    pipeline: str
+    """The state of the pipeline that was judged: `Dag.state`."""
+    data: list[Check]
+    """What was found of the data."""
+    committed: tuple[str, ...]
+    """Files beside dvc.lock and the params: the data, or the .dvc file that names them."""
+    command: str
+
+
+def promote(
+    root: Path, model: str | None = None, flow_run: str | None = None, grounds: Grounds | None = None
+) -> Record | None:
     """Submits a model of the last run to the gate, and records what comes of it.
 
     Args:
         root: The workspace.
         model: Its name or directory; None: the best of the run.
         flow_run: Id of the Prefect flow run that asks, if one does.
+        grounds: What a retraining found before.
 
     Returns:
         The record: a promotion or a refusal; None if the model is the champion already.
@@ -45,6 +62,8 @@ def promote(root: Path, model: str | None = None, flow_run: str | None = None) -
     """
     with _holding(root):
         recipe = read(root / PIPELINE)
+        if grounds and _state(root) != grounds.pipeline:
+            raise EnvironmentFault("another command changed the workspace meanwhile; run again")
         with found(root, model or _best(root)) as it:
             if it.state.commit or it.version:
                 raise UserError(
@@ -54,8 +73,10 @@ def promote(root: Path, model: str | None = None, flow_run: str | None = None) -
             before = aliases(it.records.client, recipe.name)
             if before[CHAMPION] == version:
                 return None
-            with _champion(it, recipe, before[CHAMPION]) as reference:
-                checks, figures = judge(it, reference, recipe)
+            with _champion(it, recipe, before[CHAMPION]) as (reference, theirs):
+                checks, figures = judge(it, reference, theirs, recipe)
+            if grounds:
+                checks = [*grounds.data, *checks]
             missed = [check.because for check in checks if not check.met]
             after = {**before, CHALLENGER: version}
             if not missed:
@@ -65,7 +86,8 @@ def promote(root: Path, model: str | None = None, flow_run: str | None = None) -
             return carry_out(
                 root,
                 {
-                    **_who(root, f"secateur promote {model or ''}".strip(), flow_run),
+                    **_who(root, grounds.command if grounds else f"secateur promote {model or ''}".strip(), flow_run),
+                    **({"pipeline": grounds.pipeline} if grounds else {}),
                     "decision": "refusal" if missed else "promotion",
                     "because": "; ".join(missed) or "every check is met",
                     "experiment": recipe.name,
@@ -76,7 +98,7 @@ def promote(root: Path, model: str | None = None, flow_run: str | None = None) -
                     "evidence": figures,
                     "thresholds": recipe.promote.model_dump(mode="json"),
                     "runs": {name: run and run.info.run_id for name, run in runs.items()},
-                    "committed": [LOCK, PIPELINE.as_posix(), attestation],
+                    "committed": [LOCK, PIPELINE.as_posix(), attestation, *(grounds.committed if grounds else ())],
                 },
             )
 
@@ -100,7 +122,7 @@ def rollback(root: Path, because: str, flow_run: str | None = None) -> Record:
         if before[PREVIOUS] is None:
             raise UserError(f"{recipe.name} has no previous champion to go back to; see secateur history")
         version = records.version(f"{MODELS}{recipe.name}/{before[PREVIOUS]}")
-        with _files(records, version) as files:
+        with champion.files(records, version) as files:
             check = Check("files", True, None, None, f"sha256 {tree_hash(files)}, as registered")
         earlier = [*stack(decisions(root), recipe.name), None, None]
         kept = ("stage", "path", "out_md5", "sha256")
@@ -149,6 +171,11 @@ def _holding(root: Path) -> Iterator[None]:
         yield
 
 
+def _state(root: Path) -> str:
+    with chdir(root):  # DVC looks for stages from the current directory
+        return Dag(root).state()
+
+
 def _best(root: Path) -> str:
     found = status(root)
     if not found["budget"]["best"]:
@@ -171,23 +198,23 @@ def _submitted(it: Found, recipe: Recipe) -> str:
 
 
 @contextmanager
-def _champion(it: Found, recipe: Recipe, version: str | None) -> Iterator[Path]:
-    """The directory of the champion; of the dense model of this run, where there is none."""
+def _champion(it: Found, recipe: Recipe, version: str | None) -> Iterator[tuple[Path, Path | None]]:
+    """Directories of the champion and of the data that it learned from, if these are others than the candidate's.
+
+    Where there is no champion, the dense model of this run takes its place.
+    """
     if version is None:
-        yield it.state.root / "models" / "dense"
+        yield it.state.root / "models" / "dense", None
         return
-    with _files(it.records, it.records.version(f"{MODELS}{recipe.name}/{version}")) as files:
-        yield files
-
-
-@contextmanager
-def _files(records: Records, version: Any) -> Iterator[Path]:
-    """The files of a registered version, certain to be those that were registered."""
-    with tempfile.TemporaryDirectory() as directory:
-        files = Path(records.download(version, directory))
-        if tree_hash(files) != version.tags.get("sha256"):
-            raise EnvironmentFault(f"the files of {version.name} version {version.version} are not those registered")
-        yield files
+    with (
+        champion.files(it.records, it.records.version(f"{MODELS}{recipe.name}/{version}")) as files,
+        ExitStack() as stack,
+    ):
+        theirs = None
+        if recipe.promote.earlier_margin is not None:
+            there = stack.enter_context(champion.data(it.state.home, recipe.name, version))
+            theirs = None if tree_hash(there) == it.state.hashes.sha256(champion.PREPARED) else there
+        yield files, theirs
 
 
 def _facts(it: Found) -> dict[str, Any]:

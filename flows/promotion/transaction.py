@@ -13,7 +13,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from flows import git
+from flows import git, gitlocks
 from flows.database import connect
 from flows.promotion import record
 from flows.workspace import JOURNAL, private, write
@@ -52,7 +52,10 @@ def carry_out(root: Path, decision: Record) -> Record:
 def recover(root: Path) -> Record | None:
     """Finishes a decision that a kill or a fault cut off; None if there is none. The caller holds the workspace."""
     file = private(root, JOURNAL)
-    return _finish(root, read_json(file)) if file.is_file() else None
+    if not file.is_file():
+        return None
+    gitlocks.free(root)  # the kill may have hit the commit
+    return _finish(root, read_json(file))
 
 
 def aliases(client: MlflowClient, name: str) -> dict[str, str | None]:

@@ -79,19 +79,22 @@ def issue(study: Study, trials: int) -> None:
         study.tell(trial.number, state=TrialState.FAIL)
 
 
-def requeue(study: Study, dead: str, retries: int) -> None:
-    """Gives the trials that a dead worker had to another one, as a stale heartbeat does, but at once.
+def requeue(study: Study, dead: str, retries: int) -> int:
+    """Gives the trials that a dead worker had to another one, as a stale heartbeat does, but at once; says how many.
 
     Args:
         study: Whose trials.
         dead: The worker, as its trials name it: `workspace:process`; `workspace:` for all of a workspace.
         retries: How often a trial is taken up again.
     """
+    ended = 0
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         worker = trial.user_attrs.get(WORKER, "")
         if worker == dead or (dead.endswith(":") and worker.startswith(dead)):
             study.tell(trial.number, state=TrialState.FAIL)
             RetryHeartbeatStaleTrialCallback(max_retry=retries)(study, trial)
+            ended += 1
+    return ended
 
 
 def requeue_silent(study: Study, heartbeat: int, retries: int) -> None:

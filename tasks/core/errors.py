@@ -1,4 +1,4 @@
-"""The two ways a command ends badly."""
+"""The ways a command ends badly."""
 
 
 class UserError(Exception):
@@ -7,3 +7,7 @@ class UserError(Exception):
 
 class EnvironmentFault(Exception):
     """The machine or a service failed: disk, network, memory. Exit status 1."""
+
+
+class PassingFault(EnvironmentFault):
+    """A fault that may be gone the next time: the same work may be tried once more."""

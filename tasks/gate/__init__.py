@@ -16,7 +16,7 @@ from tasks.evaluate.timing import measure
 from tasks.modeling.checkpoint import WEIGHTS
 from tasks.modeling.inference import GRAPH, logits, open_model
 from tasks.recipe.schema import Evaluate
-from tasks.text.data import Split, read_split
+from tasks.text.data import Split, read_split, read_texts
 from tasks.text.metrics import Bootstrap, quality
 from tasks.text.registry import read_task
 from tasks.text.vocabulary import VOCABULARY
@@ -111,6 +111,78 @@ def compare(
     )
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """A candidate and the champion on the test rows that the champion was judged by."""
+
+    rows: int
+    quality: float
+    reference_quality: float
+    drop: float
+    drop_high: float
+    """As in `Comparison`."""
+
+
+def earlier(
+    candidate: Path,
+    reference: Path,
+    theirs: Path,
+    ours: Path,
+    metric: str,
+    settings: Evaluate,
+    seed: int,
+    threads: int,
+) -> Earlier:
+    """Both models predict the test rows of the champion's data, but for those that the candidate learned from.
+
+    New data whose labels are wrong are wrong in their test rows too: only earlier ones can tell.
+
+    Args:
+        candidate: Directory of the model.
+        reference: Directory of the champion.
+        theirs: Prepared data that the champion learned from.
+        ours: Those that the candidate learned from.
+        metric: Of the recipe.
+        settings: Batch size and resamples.
+        seed: Of the resamples.
+        threads: Of the CPU.
+
+    Raises:
+        UserError: The rows cannot be read by the candidate, have other classes, or are all training rows now.
+    """
+    _same_tokens(candidate, theirs)
+    labels = [read_json(prepared / "data.json")["labels"] for prepared in (theirs, ours)]
+    if labels[0] != labels[1]:
+        raise UserError(
+            f"the champion has the classes {', '.join(labels[0])}, the candidate {', '.join(labels[1])}; "
+            "give the recipe another name: a new family of models has a champion of its own"
+        )
+    rows = _unseen(theirs, ours)
+    said = {}
+    for name, model in {"reference": reference, "candidate": candidate}.items():
+        split = read_split(theirs, "test", model)
+        said[name] = predicted(model, split if rows is None else split.take(rows), theirs, metric, settings, threads)
+    examples = len(said["candidate"].cells)
+    score = read_task(theirs).metrics[metric]
+    lost = Bootstrap(score, examples, settings.bootstrap, seed).drop(said["reference"].cells, said["candidate"].cells)
+    return Earlier(examples, said["candidate"].quality, said["reference"].quality, lost.value, lost.high)
+
+
+def _unseen(theirs: Path, ours: Path) -> list[int] | None:
+    """The test rows of the champion's data that are no training rows now; None: all of them."""
+    test, train = read_texts(theirs, "test"), set(read_texts(ours, "train") or ())
+    seen = [text in train for text in test or ()]
+    if not any(seen):
+        return None
+    if (theirs / "test.examples.parquet").is_file() or all(seen):
+        raise UserError(
+            f"{sum(seen)} of {len(seen)} test rows of the champion's data are training rows now, so nothing can be "
+            "compared by them; keep data.test, data.validation and data.group as they were, or set "
+            "promote.earlier_margin to null"
+        )
+    return [row for row, was in enumerate(seen) if not was]
+
+
 def weight(model: Path) -> int:
     """Bytes of a model's graph or weights."""
     return tree_bytes(model / GRAPH if (model / GRAPH).is_file() else model / WEIGHTS)
@@ -123,6 +195,6 @@ def _same_tokens(reference: Path, prepared: Path) -> None:
     theirs, ours = reference / TOKENIZER, prepared / "tokenizer" / TOKENIZER
     if theirs.is_file() and ours.is_file() and file_hash(theirs) != file_hash(ours):
         raise UserError(
-            "the champion has another tokenizer than the data were prepared with, so it cannot be compared on these "
+            "the champion has another tokenizer than the candidate, so they cannot be compared on the same "
             "rows; give the recipe another name: a new family of models has a champion of its own"
         )

@@ -41,6 +41,14 @@ class Job:
     """The values of the params that the stage declares."""
     item: Mapping[str, Any] = field(default_factory=dict)
     """The entry of `foreach`."""
+    sources: dict[str, str] = field(default_factory=dict)
+    """sha256 of what was fetched for it, by URI; see `note`."""
+
+    def note(self, uri: str, fetched: Path) -> Path:
+        """Has the record say what was fetched; a path of the workspace is an input already."""
+        if "://" in uri:
+            self.sources[uri] = tree_hash(fetched)
+        return fetched
 
     @property
     def key(self) -> str:
@@ -94,6 +102,7 @@ class Job:
             "params": self.params,
             "inputs": self.inputs(),
             "code": self.code(),
+            **({"sources": self.sources} if self.sources else {}),
             "packages": {name: version(name) for name in PACKAGES},
             "python": platform.python_version(),
             "seed": self.recipe.seed,

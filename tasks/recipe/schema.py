@@ -10,6 +10,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticKnownError
 
+from tasks.recipe.operating import Limits, Promote, Retrain
 from tasks.recipe.pruning import Prune, Score
 from tasks.recipe.quantizing import ACTIVATIONS_TOO, WEIGHT_ONLY, Quantize
 from tasks.recipe.search import SECTIONS, Search
@@ -103,15 +104,6 @@ class Evaluate(Section):
     top_p: Annotated[float, Field(gt=0, le=1)]
 
 
-class Promote(Section):
-    margin: Annotated[float, Field(ge=0, le=1)]
-    max_latency_ms: Positive | None
-    max_slowdown: Positive | None
-    max_bytes: Count | None
-    max_growth: Positive | None
-    key: Annotated[str, Field(min_length=1)] | None
-
-
 class Recipe(Section):
     """One run: task, model, data, budget and the settings of every stage."""
 
@@ -130,6 +122,8 @@ class Recipe(Section):
     quantize: Quantize
     evaluate: Evaluate
     promote: Promote
+    retrain: Retrain
+    limits: Limits
     search: Search
 
     @model_validator(mode="after")

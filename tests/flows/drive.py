@@ -1,4 +1,4 @@
-"""The command line with the stages of `tests.flows.fake`: `run [--set …] [--force …]` and `stage NAME`; `search`."""
+"""The command line with the stages of `tests.flows.fake`: run, retrain, stage, search, and their options."""
 
 import argparse
 import sys
@@ -13,7 +13,7 @@ STAGES = "tests.flows.fake"
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("command", choices=("run", "stage", "search"))
+    parser.add_argument("command", choices=("run", "stage", "search", "retrain"))
     parser.add_argument("name", nargs="?")
     parser.add_argument("--set", action="append", default=[], dest="settings")
     parser.add_argument("--force", action="append", default=[])
@@ -31,6 +31,12 @@ def main() -> None:
 
             stages = "tests.flows.search_stages"
             search(Path.cwd(), None, given.settings, None, given.trials, given.workers, None, Progress(), stages)
+        elif given.command == "retrain":
+            from flows.progress import Progress
+            from flows.request import Request
+            from flows.retraining.command import retrain
+
+            sys.exit(retrain(Request(Path.cwd(), Path(given.name), given.settings, (), STAGES), Progress()))
         else:
             from flows.progress import Progress
             from flows.request import Request

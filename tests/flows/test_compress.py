@@ -39,7 +39,7 @@ def test_prefect_knows_every_stage_and_none_is_running(finished: Path) -> None:
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterTags
 
-    from flows.compress import tag
+    from flows.reaping.flow_runs import tag
 
     with get_client(sync_client=True) as client:
         (run,) = client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[tag(finished)])))

@@ -24,7 +24,7 @@ def running_in_prefect(root: Path) -> list[Any]:
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 
-    from flows.compress import tag
+    from flows.reaping.flow_runs import tag
 
     mine = FlowRunFilter(tags=FlowRunFilterTags(all_=[tag(root)]))
     with get_client(sync_client=True) as client:

@@ -168,21 +168,39 @@ def test_a_missing_record_is_found(root: Path) -> None:
     client.restore_run(run.info.run_id)
 
 
-@pytest.mark.parametrize(
-    ("file", "where"),
-    [
-        ("rows.csv", "raw rows.csv"),
-        ("data/prepared/train.parquet", "prepare"),
-        ("data/scores/r1/scores.safetensors", "score@r1"),
-        ("models/cut/r2/plan.json", "prune@r2"),
-        ("models/rounds/r2/model.safetensors", "finetune@r2"),
-        ("models/quantized/pruned/static/model.onnx", "quantize@pruned"),
-    ],
-)
-def test_real_models_too(unbroken: Path, file: str, where: str) -> None:
-    with changed(unbroken / file):
-        first = differences(unbroken, str(unbroken / "models/quantized/pruned/dynamic"))[0]
-    assert (first.where, first.record) == (where, "files")
+QUANTIZED = "models/quantized/pruned/dynamic"
+FLIPS = {
+    "raw data": ("rows.csv", None, "", "raw rows.csv", "files"),
+    "prepared data": ("data/prepared/train.parquet", None, "", "prepare", "files"),
+    "scores": ("data/scores/r1/scores.safetensors", None, "", "score@r1", "files"),
+    "plan": ("models/cut/r2/plan.json", None, "", "prune@r2", "files"),
+    "checkpoint": ("models/rounds/r2/model.safetensors", None, "", "finetune@r2", "files"),
+    "ONNX": ("models/quantized/pruned/static/model.onnx", None, "", "quantize@pruned", "files"),
+    "params": ("params/pipeline.yaml", r"(?s)(\ntrain:.*?epochs: )3", r"\g<1>2", "train", "params"),
+    "dvc.lock": ("dvc.lock", r"(?s)(  finetune@r2:.*?outs:.*?md5: )\w", r"\g<1>x", "finetune@r2", "dvc.lock"),
+}
+"""The file, what is replaced in it (None: its middle byte is flipped) and by what; where, and which record is named."""
+
+
+@pytest.mark.parametrize("what", FLIPS)
+def test_one_flipped_byte_of_a_real_pipeline_is_named(unbroken: Path, what: str) -> None:
+    file, old, new, where, record = FLIPS[what]
+    with changed(unbroken / file, old, new):
+        first = differences(unbroken, str(unbroken / QUANTIZED))[0]
+    assert (first.where, first.record) == (where, record)
+
+
+def test_one_flipped_character_of_a_tag_of_a_real_pipeline_is_named(unbroken: Path) -> None:
+    client = MlflowClient(f"sqlite:///{unbroken / '.secateur' / 'mlflow.db'}")
+    (run,) = [run for run in runs(unbroken) if run.info.run_name == "finetune@r2"]
+    tag = "out.models/rounds/r2"
+    before = run.data.tags[tag]
+    client.set_tag(run.info.run_id, tag, before[:-5] + chr(ord(before[-5]) ^ 1) + before[-4:])
+    first = differences(unbroken, str(unbroken / QUANTIZED))[0]
+    client.set_tag(run.info.run_id, tag, before)
+    assert (first.where, first.record) == ("finetune@r2", "MLflow")
+    assert tag in first.what
+    assert differences(unbroken, str(unbroken / QUANTIZED)) == []
 
 
 def test_a_model_that_says_something_else_than_noted_is_found(unbroken: Path) -> None:

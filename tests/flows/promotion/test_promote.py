@@ -1,11 +1,13 @@
 """What the gate asks for, and what promotion, refusal and rollback leave."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -16,8 +18,8 @@ from flows.promotion.show import history
 from flows.promotion.show import promote as shown
 from flows.promotion.transaction import CHALLENGER, CHAMPION, PREVIOUS
 from tasks.core.errors import UserError
-from tasks.core.files import read_json, tree_hash
-from tasks.gate import Comparison, compare
+from tasks.core.files import read_json, tree_hash, write_json
+from tasks.gate import Comparison, compare, earlier
 from tasks.recipe.load import read
 from tests.flows.test_tracking import runs
 
@@ -89,7 +91,7 @@ def test_each_limit_refuses(finished: Path, measured: dict[str, Any], change: di
 
     measured["student"] = replace(GOOD, **change)
     with found(finished, str(finished / STUDENT)) as it:
-        checks, _ = judge(it, finished / DENSE, read(finished / "params/pipeline.yaml"))
+        checks, _ = judge(it, finished / DENSE, None, read(finished / "params/pipeline.yaml"))
     assert [check.name for check in checks if not check.met] == [missed]
 
 
@@ -127,3 +129,24 @@ def test_a_champion_with_another_tokenizer_cannot_be_compared(unbroken: Path, tm
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(UserError, match="another tokenizer"):
         compare(unbroken / DENSE, tmp_path, unbroken / "data/prepared", "accuracy", recipe.evaluate, 0, 1)
+
+
+def test_earlier_rows_are_those_the_candidate_did_not_learn_from(unbroken: Path, tmp_path: Path) -> None:
+    """All test rows of the champion's data; then without two that are training rows now."""
+    recipe = read(unbroken / "params/pipeline.yaml")
+    theirs, ours = unbroken / "data/prepared", tmp_path / "prepared"
+    noted = read_json(unbroken / "data/evaluate/test/quality.json")["models"]
+    arguments = ("accuracy", recipe.evaluate, 0, 1)
+    found = earlier(unbroken / PRUNED, unbroken / DENSE, theirs, theirs, *arguments)
+    test = pq.read_table(theirs / "test.parquet")
+    assert found.rows == len(test)
+    assert (found.quality, found.reference_quality) == (noted["r1"]["quality"], noted["dense"]["quality"])
+    assert found.drop == pytest.approx(found.reference_quality - found.quality)
+    shutil.copytree(theirs, ours)
+    train = pq.read_table(ours / "train.parquet")
+    pq.write_table(pa.concat_tables([train, test.slice(3, 2)]), ours / "train.parquet")
+    assert earlier(unbroken / PRUNED, unbroken / DENSE, theirs, ours, *arguments).rows == len(test) - 2
+    facts = read_json(ours / "data.json")
+    write_json(ours / "data.json", {**facts, "labels": ["good", "bad"]})
+    with pytest.raises(UserError, match="the champion has the classes neg, pos, the candidate good, bad"):
+        earlier(unbroken / PRUNED, unbroken / DENSE, theirs, ours, *arguments)

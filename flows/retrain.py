@@ -1,0 +1,112 @@
+"""`secateur retrain` and the deployment of that name: new data to a model that takes the champion's place, or does not.
+
+secateur retrain mine
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.runtime import flow_run
+from prefect.states import Cancelled
+
+from flows.process import STAGES
+from flows.progress import Progress
+from flows.quiet import quiet
+from flows.request import Request
+from flows.retraining.alone import Refused, alone
+from flows.workspace import PIPELINE, find
+from tasks.core.errors import EnvironmentFault, PassingFault, UserError
+from tasks.recipe.load import read, resolve
+from tasks.recipe.operating import Limits
+
+T = TypeVar("T")
+
+
+@flow(name="retrain", persist_result=False, validate_parameters=False)
+def retrain(
+    recipe: str | None = None, overrides: Sequence[str] = (), root: str = ".", stages: str = STAGES
+) -> State[Any]:
+    """Trains with what data there are now, and has the gate decide.
+
+    Args:
+        recipe: A recipe file; None is the quickstart.
+        overrides: `key=value` settings on top.
+        root: The workspace, or a directory in it.
+        stages: The module whose `run` does a stage's work.
+    """
+    workspace = find(Path(root))
+    request = Request(workspace, Path(recipe) if recipe else None, overrides, (), stages)
+    quiet(workspace)
+    from flows.reaping.flow_runs import begin
+    from flows.retraining.judge import Verdict
+    from flows.retraining.schedule import caught_up
+    from flows.retraining.tell import told
+
+    progress = Progress()
+    limits = resolve(request.recipe, request.overrides).limits
+    try:
+        with alone(workspace):
+            begin(workspace, retraining=True)
+            caught_up()
+            return told(request, _steps(request, limits, progress), progress)
+    except Refused as refused:
+        progress.say(str(refused))
+        return Cancelled(name="Refused", message=str(refused))
+    except (UserError, EnvironmentFault) as error:
+        told(request, Verdict("failed", str(error)), progress)
+        raise
+
+
+def _steps(request: Request, limits: Limits, progress: Progress) -> Any:
+    """What is done, in order; each step can be done twice, so that a retraining that was killed begins anew."""
+    from flows.compress import compress
+    from flows.retraining.check import Unfit, checked
+    from flows.retraining.judge import Verdict, judged
+    from flows.retraining.look import done, look
+    from flows.retraining.publish import published
+
+    def step(name: str, work: Callable[[], T]) -> T:
+        return _step(name, work, limits, progress)
+
+    root, run = request.root, str(flow_run.get_id())
+    seen = step("look", lambda: look(request, progress))
+    if seen.unchanged:
+        return Verdict("unchanged", "nothing changed")
+    try:
+        data = step("check data", lambda: checked(root, seen.source, read(root / PIPELINE), run))
+    except Unfit as unfit:
+        return Verdict("unfit", str(unfit))
+    if seen.first:
+        compress(str(request.recipe) if request.recipe else None, request.overrides, (), str(root), request.stages)
+    verdict = step("gate", lambda: judged(request, seen.pipeline, data, run))
+    step("publish", lambda: published(root, limits.disk_gb, progress))
+    done(root, seen.pipeline, verdict.outcome)
+    return verdict
+
+
+def _step(name: str, work: Callable[[], T], limits: Limits, progress: Progress) -> T:
+    """Work as a task of the flow's run; done again by Prefect after a fault that may pass."""
+
+    def passes(_: Any, __: TaskRun, state: State[Any]) -> bool:
+        error = state.result(raise_on_failure=False)
+        if isinstance(error, PassingFault):
+            progress.say(f"{name}: {error}; once more in {limits.wait:g} s")
+        return isinstance(error, PassingFault)
+
+    @task(
+        name=name,
+        task_run_name=name,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=limits.retries,
+        retry_delay_seconds=limits.wait,
+        retry_condition_fn=passes,
+    )
+    def run() -> T:
+        return work()
+
+    return run()

@@ -1,0 +1,1 @@
+"""Retraining by itself: new data, whether they are fit, the pipeline, the gate, and who is told."""

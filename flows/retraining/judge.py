@@ -1,0 +1,59 @@
+"""The gate at the end of a retraining: the new best model against the champion, once for each state."""
+
+from dataclasses import dataclass
+
+from flows.promotion.gate import Check
+from flows.promotion.promote import Grounds, promote
+from flows.promotion.record import decisions
+from flows.promotion.transaction import CHAMPION, Record
+from flows.request import Request
+from flows.retraining.fetch import kept
+from flows.status import status
+from flows.workspace import PIPELINE
+from tasks.recipe.load import read
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of a retraining."""
+
+    outcome: str
+    """unchanged, promoted, refused, champion (it is the same model), none (no model keeps the quality), unfit (the
+    data), abandoned (others changed the registry), failed."""
+    because: str
+    record: str | None = None
+    """Id of the decision."""
+    version: str | None = None
+    model: str | None = None
+    champion: str | None = None
+    """The version that is the champion now."""
+
+
+def judged(request: Request, pipeline: str, data: list[Check], flow_run: str | None) -> Verdict:
+    """Submits the best model of the run to the gate, unless that was done before a kill.
+
+    Args:
+        request: What was asked for.
+        pipeline: The state of the pipeline that is judged.
+        data: What was found of the data.
+        flow_run: Id of the Prefect flow run.
+    """
+    root = request.root
+    last = next((record for record in reversed(decisions(root)) if "pipeline" in record), None)
+    if last and last["pipeline"] == pipeline:
+        return _verdict(last)
+    found = status(root)
+    if not found["budget"]["best"]:
+        return Verdict("none", found["note"] or "no model of the run keeps the quality that the budget asks for")
+    committed = kept(root, read(root / PIPELINE).data.source)
+    grounds = Grounds(pipeline, data, committed, " ".join(("secateur", "retrain", *request.command[2:])))
+    record = promote(root, None, flow_run, grounds)
+    if record is None:
+        return Verdict("champion", f"{found['budget']['best']} is the champion already, byte for byte")
+    return _verdict(record)
+
+
+def _verdict(record: Record) -> Verdict:
+    outcome: str = {"promotion": "promoted", "refusal": "refused"}.get(record["decision"]) or record["decision"]
+    model = record["model"]
+    return Verdict(outcome, record["because"], record["id"], model["version"], model["path"], record["after"][CHAMPION])
