@@ -1,4 +1,4 @@
-"""Work pools with their limits, and the deployments of prefect.yaml: made if not there, changed if they differ."""
+"""Work pools with limits, and the deployments of infra/prefect.yaml: made if not there, changed if they differ."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from typing import Any
 from infra.home import Home
 from tasks.core.errors import EnvironmentFault
 
-FILE = Path("prefect.yaml")
+FILE = Path("infra/prefect.yaml")
 
 
 def pools(home: Home, client: Mapping[str, str], limits: Mapping[str, int]) -> None:
@@ -34,7 +34,7 @@ def pools(home: Home, client: Mapping[str, str], limits: Mapping[str, int]) -> N
 
 
 def deployments(home: Home, client: Mapping[str, str], root: Path) -> None:
-    """Registers what `prefect.yaml` of a workspace says, with its schedules and triggers.
+    """Registers what `infra/prefect.yaml` of a workspace says, with its schedules and triggers.
 
     Raises:
         EnvironmentFault: Prefect refused; says why.

@@ -72,7 +72,7 @@ class Stack:
 
         Args:
             say: Told of each step.
-            deployments: Whether to register those of the workspace's prefect.yaml.
+            deployments: Whether to register those of the workspace's infra/prefect.yaml.
 
         Raises:
             EnvironmentFault: A server does not come up, or is not installed.

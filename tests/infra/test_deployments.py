@@ -1,4 +1,4 @@
-"""What prefect.yaml registers, and a run of it by a real worker, recorded in MLflow and S3."""
+"""What infra/prefect.yaml registers, and a run of it by a real worker, recorded in MLflow and S3."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from infra.stack import Stack
 from tests.flows.conftest import REPOSITORY, calls, hashes, is_clean
 from tests.flows.test_compress import CHAIN
 
-FILE = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())
+FILE = yaml.safe_load((REPOSITORY / deploy.FILE).read_text())
 
 
 @pytest.mark.parametrize("one", FILE["deployments"], ids=lambda one: str(one["name"]))
@@ -43,7 +43,8 @@ def working(client: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     names = ["compress", "search"]
     chosen = {**FILE, "deployments": [one for one in FILE["deployments"] if one["name"] in names]}
-    (client.root / "prefect.yaml").write_text(yaml.safe_dump(chosen))
+    (client.root / deploy.FILE).parent.mkdir(exist_ok=True)
+    (client.root / deploy.FILE).write_text(yaml.safe_dump(chosen))
     client.up(lambda _: None)
     yield client
     for worker in client.workers.values():

@@ -1,6 +1,5 @@
 """The real stages on a tiny model, run by a real worker through the real servers."""
 
-import shutil
 from pathlib import Path
 
 import boto3
@@ -20,10 +19,10 @@ def test_a_worker_compresses_a_tiny_model(client: Stack, tmp_path: Path) -> None
     from prefect.deployments import run_deployment
 
     root = make_tiny(tmp_path / "clone")
-    shutil.copy(REPOSITORY / "prefect.yaml", root)
-    found = yaml.safe_load((root / "prefect.yaml").read_text())
+    found = yaml.safe_load((REPOSITORY / deploy.FILE).read_text())
     found["deployments"] = [one for one in found["deployments"] if one["name"] == "compress-cpu"]
-    (root / "prefect.yaml").write_text(yaml.safe_dump(found))
+    (root / deploy.FILE).parent.mkdir(exist_ok=True)
+    (root / deploy.FILE).write_text(yaml.safe_dump(found))
     deploy.pools(client.home, client.environment(), {"cpu": 1})
     deploy.deployments(client.home, client.environment(), root)
     worker = Worker(client.home, "cpu", root, client.environment())
