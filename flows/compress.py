@@ -5,20 +5,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
+from prefect import flow
+from prefect.client.schemas.objects import State
 from prefect.context import TagsContext
 from prefect.runtime import flow_run, task_run
 from prefect.states import Completed
 
+from flows.again import as_task
 from flows.process import STAGES
 from flows.progress import Progress
 from flows.quiet import quiet
 from flows.reaping.flow_runs import begin
 from flows.request import Request
 from flows.workspace import find
-from tasks.core.errors import PassingFault
 
 if TYPE_CHECKING:
     from flows.session import Session
@@ -80,32 +79,16 @@ def compress(
 
 
 def _task(session: "Session", name: str) -> None:
-    """One stage as a task of the flow's run; run again by Prefect after a fault that may pass."""
+    """One stage as a task."""
     stage = session.dag.stage(name)
     settled = session.settled(name)
     pool = () if settled else (stage.pool,)  # Prefect asks its server for a slot of each tag, which takes a while
     limits = session.dag.recipe.limits
 
-    def passes(_: Any, __: TaskRun, state: State[Any]) -> bool:
-        error = state.result(raise_on_failure=False)
-        if isinstance(error, PassingFault):
-            session.progress.say(f"{error}; once more in {limits.wait:g} s")
-        return isinstance(error, PassingFault)
-
-    @task(
-        name=stage.group,
-        task_run_name=name,
-        tags=pool,
-        cache_policy=NO_CACHE,
-        persist_result=False,
-        retries=limits.of(name).retries or 0,
-        retry_delay_seconds=limits.wait,
-        retry_condition_fn=passes,
-    )
     def run() -> State[None]:
         by = {"prefect.flow_run": str(flow_run.get_id()), "prefect.task_run": str(task_run.get_id())}
         again = task_run.run_count > 1  # then it may be done, and only its record be missing
         way = session.finish(name, session.settled(name) if again else settled, by)
         return Completed(name=None if way == "run" else way.capitalize(), message=f"{name}: {way}")
 
-    run()
+    as_task(run, stage.group, limits.of(name).retries or 0, limits.wait, session.progress.say, name, pool)

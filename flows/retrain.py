@@ -7,19 +7,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from prefect import flow, task
-from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
+from prefect import flow
+from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Cancelled
 
+from flows.again import as_task
 from flows.process import STAGES
 from flows.progress import Progress
 from flows.quiet import quiet
 from flows.request import Request
 from flows.retraining.alone import Refused, alone
 from flows.workspace import PIPELINE, find
-from tasks.core.errors import EnvironmentFault, PassingFault, UserError
+from tasks.core.errors import EnvironmentFault, UserError
 from tasks.recipe.load import read, resolve
 from tasks.recipe.operating import Limits
 
@@ -70,7 +70,7 @@ def _steps(request: Request, limits: Limits, progress: Progress) -> Any:
     from flows.retraining.publish import published
 
     def step(name: str, work: Callable[[], T]) -> T:
-        return _step(name, work, limits, progress)
+        return as_task(work, name, limits.retries, limits.wait, lambda fault: progress.say(f"{name}: {fault}"))
 
     root, run = request.root, str(flow_run.get_id())
     seen = step("look", lambda: look(request, progress))
@@ -86,27 +86,3 @@ def _steps(request: Request, limits: Limits, progress: Progress) -> Any:
     step("publish", lambda: published(root, limits.disk_gb, progress))
     done(root, seen.pipeline, verdict.outcome)
     return verdict
-
-
-def _step(name: str, work: Callable[[], T], limits: Limits, progress: Progress) -> T:
-    """Work as a task of the flow's run; done again by Prefect after a fault that may pass."""
-
-    def passes(_: Any, __: TaskRun, state: State[Any]) -> bool:
-        error = state.result(raise_on_failure=False)
-        if isinstance(error, PassingFault):
-            progress.say(f"{name}: {error}; once more in {limits.wait:g} s")
-        return isinstance(error, PassingFault)
-
-    @task(
-        name=name,
-        task_run_name=name,
-        cache_policy=NO_CACHE,
-        persist_result=False,
-        retries=limits.retries,
-        retry_delay_seconds=limits.wait,
-        retry_condition_fn=passes,
-    )
-    def run() -> T:
-        return work()
-
-    return run()

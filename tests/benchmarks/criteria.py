@@ -1,6 +1,7 @@
 """One-shot structured pruning of MiniLM on Rotten Tomatoes: every criterion, with and without refitting, on test.
 
-    python tests/benchmarks/criteria.py            # about an hour on two cores; goes on where it stopped
+    python tests/benchmarks/criteria.py            # hours on two cores; goes on where it stopped
+    python tests/benchmarks/criteria.py --seed 1   # only this seed, so that several can run beside each other
     python tests/benchmarks/criteria.py --table    # the table of what is there
 
 Three seeds of the dense model (the quickstart's settings, two epochs). A level is the share of the dense model's FLOPs
@@ -49,6 +50,7 @@ BEST = ("obs", "solve", (0.25, 0.5, 0.67))
 BEST_ROWS = 2048
 """Rows that its refitting looks at."""
 BOTH = (True, False)
+EPOCH = "epoch_seconds.json"
 Key = tuple[int, str, str, bool, float, bool]
 
 
@@ -57,11 +59,13 @@ def main() -> None:
     tasks.prune.Sensitivity = OncePerModel
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", action="store_true", help="only print what is there")
-    if not parser.parse_args().table:
+    parser.add_argument("--seed", type=int, choices=SEEDS, action="append", help="only of these seeds")
+    args = parser.parse_args()
+    if not args.table:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", len(os.sched_getaffinity(0)))))
         done = {key(line) for line in lines()}
         for run in plan():
-            if run not in done:
+            if run not in done and run[0] in (args.seed or SEEDS):
                 record(run)
     print(table(lines()))
 
@@ -94,11 +98,13 @@ def record(run: Key) -> None:
     )
     prepared, dense, teacher = data(recipe), ROOT / f"dense{seed}", ROOT / f"teacher{seed}"
     if not dense.is_dir():
-        made, source = ROOT / "partial", fetch(recipe.model.source, cache_dir(), Path(), "model")
+        made, source = ROOT / f"partial{seed}", fetch(recipe.model.source, cache_dir(), Path(), "model")
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(parents=True)
         teacher.mkdir(exist_ok=True)
+        start = time.process_time()
         train_dense(source, prepared, recipe.train, "accuracy", seed, ROOT / f"scratch{seed}", made, teacher)
+        (made / EPOCH).write_text(json.dumps((time.process_time() - start) / recipe.train.epochs))
         made.rename(dense)
     scores = ROOT / f"scores{seed}-{criterion}"
     if not scores.is_dir():
@@ -109,7 +115,7 @@ def record(run: Key) -> None:
         scores.mkdir()
         save_file(found, scores / SCORES)
         (scores / "seconds.json").write_text(json.dumps(time.process_time() - start))
-    cut = ROOT / "cut"
+    cut = ROOT / f"cut{seed}"
     shutil.rmtree(cut, ignore_errors=True)
     cut.mkdir()
     OncePerModel.dense = dense.name
@@ -117,11 +123,11 @@ def record(run: Key) -> None:
     prune(dense, scores, prepared, teacher, 0, criterion, recipe.prune, seed, cut)
     seconds = time.process_time() - start
     if recovered:
-        out = ROOT / "recovered"
-        for path in (out, ROOT / "recovery"):
+        out = ROOT / f"recovered{seed}"
+        for path in (out, ROOT / f"recovery{seed}"):
             shutil.rmtree(path, ignore_errors=True)
         out.mkdir()
-        finetune(cut, dense, prepared, teacher, recipe.finetune, "accuracy", seed, ROOT / "recovery", out)
+        finetune(cut, dense, prepared, teacher, recipe.finetune, "accuracy", seed, ROOT / f"recovery{seed}", out)
         cut = out
     splits = ("validation", "test") if allocation == BEST[1] else ("test",)
     line = {
@@ -133,6 +139,7 @@ def record(run: Key) -> None:
         "recovered": recovered,
         "score_seconds": json.loads((scores / "seconds.json").read_text()),
         "prune_seconds": seconds,
+        "epoch_seconds": json.loads((dense / EPOCH).read_text()) if (dense / EPOCH).is_file() else None,
         "dense": of_dense(dense, prepared, splits),
         "pruned": accuracies(cut, prepared, splits),
         "flops_left": size(load(cut), 27)["flops"] / size(load(dense), 27)["flops"],
