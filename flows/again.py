@@ -39,8 +39,7 @@ def as_task(
             say(f"{error}; once more in {wait:g} s")
         return isinstance(error, PassingFault)
 
-    run = task(
-        work,
+    @task(
         name=name,
         task_run_name=run_name or name,
         tags=tags,
@@ -50,4 +49,7 @@ def as_task(
         retry_delay_seconds=wait,
         retry_condition_fn=passes,
     )
+    def run() -> T:
+        return work()
+
     return run()

@@ -28,9 +28,8 @@ QUIET = ("unchanged",)
 
 def sentence(verdict: Verdict) -> str:
     """The verdict in words."""
-    facts = {"because": verdict.because, "version": verdict.version, "model": verdict.model}
-    default = f"{verdict.outcome}: {verdict.because}"
-    return SENTENCES.get(verdict.outcome, default).format(**facts, champion=verdict.champion or "none")
+    form = SENTENCES.get(verdict.outcome, "{outcome}: {because}")
+    return form.format(**{**vars(verdict), "champion": verdict.champion or "none"})
 
 
 def told(request: Request, verdict: Verdict, progress: Progress) -> State[Any]:

@@ -104,19 +104,17 @@ def by_gradient(
     return criterion
 
 
-def by_weight(
-    element: Callable[[Tensor], Tensor], final: Callable[[Tensor], Tensor] = lambda total: total
-) -> Criterion:
-    """score(unit) = final(sum over the unit's weights of element(w)); looks at no data."""
+def by_weight(element: Callable[[Tensor], Tensor]) -> Criterion:
+    """score(unit) = sum over the unit's weights of element(w); a single weight scores |w|. Looks at no data."""
 
     def criterion(sample: Sample) -> Scores:
         parameters = {name: parameter.detach() for name, parameter in sample.parameters.items()}
         scores = {
-            group.name: final(sum((cut.per_unit(element(parameters[cut.tensor])).sum(1) for cut in group.cuts), _ZERO))
+            group.name: sum((cut.per_unit(element(parameters[cut.tensor])).sum(1) for cut in group.cuts), _ZERO)
             for group in sample.groups
         }
         if sample.weights:
-            scores |= {f"weight.{name}": final(element(parameters[name])) for name in sample.matrices}
+            scores |= {f"weight.{name}": parameters[name].abs() for name in sample.matrices}
         return {name: score.float().cpu() for name, score in scores.items()}
 
     return criterion
