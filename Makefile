@@ -27,7 +27,7 @@ run: env ## the main job: compress MiniLM on Rotten Tomatoes and show what was g
 	$(BIN)/secateur run
 
 test: env ## every check that CI makes of the code's behaviour
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist worksteal
 
 test-long: env ## whole pipelines: killed and resumed, by dvc alone, the real model on few rows
 	$(BIN)/pytest -m long

@@ -18,7 +18,7 @@ AT_ONCE = "limits.wait=0"
 @pytest.mark.parametrize(
     ("word", "setting", "says"),
     [
-        ("hang", "limits.stages={report: {minutes: 0.01}}", r"took longer than 0\.01 minutes, which limits\.minutes"),
+        ("hang", "limits.stages={report: {minutes: 0.05}}", r"took longer than 0\.05 minutes, which limits\.minutes"),
         ("eat", "limits.memory_gb=0.4", r"used 0\.\d+ GB of memory, limits\.memory_gb allows 0\.4; "),
     ],
 )
