@@ -11,7 +11,6 @@ that goes. Raw figures go to tests/benchmarks/results/criteria.jsonl, a line a r
 import argparse
 import functools
 import json
-import math
 import os
 import shutil
 import statistics
@@ -115,7 +114,7 @@ def record(run: Key) -> None:
         scores.mkdir()
         save_file(found, scores / SCORES)
         (scores / "seconds.json").write_text(json.dumps(time.process_time() - start))
-    cut = ROOT / f"cut{seed}"
+    cut = ROOT / f"cut{seed}{'-recovered' if recovered else ''}"
     shutil.rmtree(cut, ignore_errors=True)
     cut.mkdir()
     OncePerModel.dense = dense.name
@@ -199,20 +198,24 @@ def key(line: dict) -> Key:
 
 
 def table(found: list[dict]) -> str:
-    """Points of test accuracy lost, mean over seeds (and their number), as Markdown."""
-    groups: dict[tuple, dict[tuple, list[float]]] = {}
-    seconds: dict[tuple, list[float]] = {}
+    """Points of test accuracy lost, means over seeds, as Markdown: of what is recommended, then of all criteria."""
+    best = [line for line in found if line["allocation"] == BEST[1]]
+    return "\n\n".join(_table(part) for part in (best, [line for line in found if line not in best]) if part)
+
+
+def _table(found: list[dict]) -> str:
+    groups: dict[str, dict[tuple, list[float]]] = {}
     for line in found:
-        row = (line["criterion"], line["allocation"])
         lost = 100 * (line["dense"]["test"] - line["pruned"]["test"])
-        groups.setdefault(row, {}).setdefault(key(line)[3:], []).append(lost)
-        seconds.setdefault(row, []).append(line.get("score_seconds", math.nan))
+        groups.setdefault(line["criterion"], {}).setdefault(key(line)[3:], []).append(lost)
     columns = sorted({column for row in groups.values() for column in row}, key=lambda c: (c[2], c[1], c[0]))
-    names = [f"−{level:.0%}{', refitted' if a else ''}{', 1 epoch' if r else ''}" for a, level, r in columns]
-    out = ["| criterion, allocation | " + " | ".join(names) + " | scoring, CPU s |", "|---" * (len(columns) + 2) + "|"]
-    for row, cells in sorted(groups.items(), key=lambda item: statistics.mean(chain(*item[1].values()))):
-        values = [f"{statistics.mean(cells[c]):+.1f} ({len(cells[c])})" if c in cells else "" for c in columns]
-        out.append(f"| {', '.join(row)} | " + " | ".join(values) + f" | {statistics.median(seconds[row]):.0f} |")
+    names = [f"{level:.0%}{', refitted' if a else ''}{', an epoch' if r else ''}" for a, level, r in columns]
+    out = ["| FLOPs removed | " + " | ".join(names) + " |", "|---" * (len(columns) + 1) + "|"]
+    for name, cells in sorted(groups.items(), key=lambda item: statistics.mean(chain(*item[1].values()))):
+        means = {column: statistics.mean(values) for column, values in cells.items()}
+        seeds = {c: "" if len(v) == len(SEEDS) or c[2] else f" ({len(v)})" for c, v in cells.items()}
+        values = [f"{means[column]:.1f}{seeds[column]}" if column in cells else "" for column in columns]
+        out.append(f"| `{name}` | " + " | ".join(values) + " |")
     return "\n".join(out)
 
 
