@@ -49,8 +49,8 @@ audit: env ## known weaknesses of the packages (pip-audit), and the list of them
 bench: env bench-env ## the tables of tests/benchmarks: hours on a quiet machine; goes on where it stopped
 	$(BIN)/python tests/benchmarks/compare.py
 	$(BIN)/python tests/benchmarks/criteria.py
-	$(BIN)/python tests/benchmarks/smollm2.py
-	$(BIN)/python tests/benchmarks/decode.py
+	PYTHONPATH=. $(BENCH)/bin/python tests/benchmarks/criteria_torch_pruning.py
+	for name in scoring xlnet generators squad smollm2 decode; do $(BIN)/python tests/benchmarks/$$name.py || exit; done
 
 bench-env: $(BENCH_READY) ## the environment of the tools that Secateur is compared with, in .venv-bench
 

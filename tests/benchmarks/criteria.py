@@ -207,13 +207,15 @@ def _table(found: list[dict]) -> str:
     groups: dict[str, dict[tuple, list[float]]] = {}
     for line in found:
         lost = 100 * (line["dense"]["test"] - line["pruned"]["test"])
-        groups.setdefault(line["criterion"], {}).setdefault(key(line)[3:], []).append(lost)
-    columns = sorted({column for row in groups.values() for column in row}, key=lambda c: (c[2], c[1], c[0]))
-    names = [f"{level:.0%}{', refitted' if a else ''}{', an epoch' if r else ''}" for a, level, r in columns]
+        *_, again, level, recovered = key(line)
+        column = (recovered, level, again and not recovered)  # whatever is trained after it, each tool as it does
+        groups.setdefault(line["criterion"], {}).setdefault(column, []).append(lost)
+    columns = sorted({column for row in groups.values() for column in row})
+    names = [f"{level:.0%}{', refitted' if a else ''}{', an epoch' if r else ''}" for r, level, a in columns]
     out = ["| FLOPs removed | " + " | ".join(names) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, cells in sorted(groups.items(), key=lambda item: statistics.mean(chain(*item[1].values()))):
         means = {column: statistics.mean(values) for column, values in cells.items()}
-        seeds = {c: "" if len(v) == len(SEEDS) or c[2] else f" ({len(v)})" for c, v in cells.items()}
+        seeds = {c: "" if len(v) == len(SEEDS) or c[0] else f" ({len(v)})" for c, v in cells.items()}
         values = [f"{means[column]:.1f}{seeds[column]}" if column in cells else "" for column in columns]
         out.append(f"| `{name}` | " + " | ".join(values) + " |")
     return "\n".join(out)

@@ -30,7 +30,7 @@ from tasks.text.registry import read_task
 from tasks.training.train import Course, train
 
 RESULTS = Path(__file__).parent / "results" / "scoring.jsonl"
-TRAINING, ROWS = "training", 1024
+TRAINING, ROWS = "training", 512
 FIGURES = ("cpu_seconds", "peak_bytes")
 
 
