@@ -19,9 +19,7 @@ from itertools import chain, product
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
 import torch
-from safetensors.torch import save_file
 
 import tasks.prune
 from tasks.finetune import finetune
@@ -32,11 +30,9 @@ from tasks.prepare import prepare
 from tasks.prune import prune
 from tasks.prune.curves import Sensitivity
 from tasks.recipe.load import resolve
-from tasks.score import CRITERIA, SCORES
-from tasks.score.criterion import Sample
+from tasks.score import CRITERIA, score_units
 from tasks.sources import cache_dir, fetch
 from tasks.text.data import read_split
-from tasks.text.registry import read_task
 from tasks.train import train_dense
 
 ROOT = Path(".secateur/benchmarks/criteria")
@@ -49,6 +45,8 @@ BEST = ("obs", "solve", (0.25, 0.5, 0.67))
 BEST_ROWS = 2048
 """Rows that its refitting looks at."""
 BOTH = (True, False)
+NAMES = sorted([*CRITERIA, "movement"])
+"""L0 is not among them: its penalty or target says how much goes, see xlnet.py."""
 EPOCH = "epoch_seconds.json"
 Key = tuple[int, str, str, bool, float, bool]
 
@@ -72,9 +70,9 @@ def main() -> None:
 def plan() -> list[Key]:
     """(seed, criterion, allocation, refitted, level, recovered) of every run, what matters most first."""
     best = [(seed, *BEST[:2], True, level, False) for seed in SEEDS for level in BEST[2]]
-    recovered = [(0, criterion, "global", True, 0.5, True) for criterion in sorted(CRITERIA)]
+    recovered = [(0, criterion, "global", True, 0.5, True) for criterion in NAMES]
     one, *more = (
-        [(seed, name, "global", again, level, False) for level, again, name in product(LEVELS, BOTH, sorted(CRITERIA))]
+        [(seed, name, "global", again, level, False) for level, again, name in product(LEVELS, BOTH, NAMES)]
         for seed in SEEDS
     )
     return best + one + recovered + [*chain(*more)]
@@ -92,6 +90,9 @@ def record(run: Key) -> None:
             f"prune.allocation={allocation}",
             f"prune.reconstruct={json.dumps(again)}",
             f"prune.rows={BEST_ROWS if allocation == BEST[1] else REFITTED}",
+            f"score.criterion={criterion}",
+            f"score.rows={SCORED}",
+            "score.training.epochs=1",
             "finetune.epochs=1",
         ],
     )
@@ -107,13 +108,13 @@ def record(run: Key) -> None:
         made.rename(dense)
     scores = ROOT / f"scores{seed}-{criterion}"
     if not scores.is_dir():
-        train, task = read_split(prepared, "train"), read_task(prepared)
-        rows = np.sort(np.random.default_rng(seed).permutation(len(train))[:SCORED])
+        made = ROOT / f"scoring{seed}"
+        shutil.rmtree(made, ignore_errors=True)
+        (made / "out").mkdir(parents=True)
         start = time.process_time()
-        found = CRITERIA[criterion](Sample(load(dense), train.take(rows), 32, task, seed))
-        scores.mkdir()
-        save_file(found, scores / SCORES)
-        (scores / "seconds.json").write_text(json.dumps(time.process_time() - start))
+        score_units(dense, prepared, recipe.score, recipe.prune.kinds, "accuracy", seed, made, made / "out")
+        (made / "out" / "seconds.json").write_text(json.dumps(time.process_time() - start))
+        (made / "out").rename(scores)
     cut = ROOT / f"cut{seed}{'-recovered' if recovered else ''}"
     shutil.rmtree(cut, ignore_errors=True)
     cut.mkdir()

@@ -153,8 +153,8 @@ def test_going_on_does_only_what_is_missing(searched: Path) -> None:
 
 
 def test_another_space_is_refused_with_what_changed(searched: Path) -> None:
-    with pytest.raises(UserError, match=r"begun with another recipe: score.rows was 512, is 8; put that back"):
-        go(searched, 13, "score.rows=8")
+    with pytest.raises(UserError, match=r"begun with another recipe: evaluate.repeats was 3, is 8; put that back"):
+        go(searched, 13, "evaluate.repeats=8")
     with pytest.raises(UserError, match=r"search.sampler was not set, is .random."):
         go(searched, 13, "search.sampler=random")
 
