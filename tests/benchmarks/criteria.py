@@ -19,6 +19,7 @@ from itertools import chain, product
 from pathlib import Path
 from typing import ClassVar
 
+import raw
 import torch
 
 import tasks.prune
@@ -36,7 +37,7 @@ from tasks.text.data import read_split
 from tasks.train import train_dense
 
 ROOT = Path(".secateur/benchmarks/criteria")
-RESULTS = Path(__file__).parent / "results" / "criteria.jsonl"
+RESULTS = raw.RESULTS / "criteria.jsonl"
 SEEDS, LEVELS = (0, 1, 2), (0.3, 0.5, 0.7)
 SCORED, REFITTED = 512, 256
 """Training rows that criteria look at, and refitting."""
@@ -47,7 +48,6 @@ BEST_ROWS = 2048
 BOTH = (True, False)
 NAMES = sorted([*CRITERIA, "movement"])
 """L0 is not among them: its penalty or target says how much goes, see xlnet.py."""
-EPOCH = "epoch_seconds.json"
 Key = tuple[int, str, str, bool, float, bool]
 
 
@@ -60,11 +60,11 @@ def main() -> None:
     args = parser.parse_args()
     if not args.table:
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", len(os.sched_getaffinity(0)))))
-        done = {key(line) for line in lines()}
+        done = {key(line) for line in raw.lines(RESULTS)}
         for run in plan():
             if run not in done and run[0] in (args.seed or SEEDS):
                 record(run)
-    print(table(lines()))
+    print(table(raw.lines(RESULTS)))
 
 
 def plan() -> list[Key]:
@@ -102,20 +102,16 @@ def record(run: Key) -> None:
         shutil.rmtree(made, ignore_errors=True)
         made.mkdir(parents=True)
         teacher.mkdir(exist_ok=True)
-        start = time.process_time()
         train_dense(source, prepared, recipe.train, "accuracy", seed, ROOT / f"scratch{seed}", made, teacher)
-        (made / EPOCH).write_text(json.dumps((time.process_time() - start) / recipe.train.epochs))
         made.rename(dense)
     scores = ROOT / f"scores{seed}-{criterion}"
     if not scores.is_dir():
         made = ROOT / f"scoring{seed}"
         shutil.rmtree(made, ignore_errors=True)
         (made / "out").mkdir(parents=True)
-        start = time.process_time()
         score_units(dense, prepared, recipe.score, recipe.prune.kinds, "accuracy", seed, made, made / "out")
-        (made / "out" / "seconds.json").write_text(json.dumps(time.process_time() - start))
         (made / "out").rename(scores)
-    cut = ROOT / f"cut{seed}{'-recovered' if recovered else ''}"
+    cut = ROOT / f"cut{seed}"
     shutil.rmtree(cut, ignore_errors=True)
     cut.mkdir()
     OncePerModel.dense = dense.name
@@ -137,16 +133,12 @@ def record(run: Key) -> None:
         "reconstruct": again,
         "level": level,
         "recovered": recovered,
-        "score_seconds": json.loads((scores / "seconds.json").read_text()),
         "prune_seconds": seconds,
-        "epoch_seconds": json.loads((dense / EPOCH).read_text()) if (dense / EPOCH).is_file() else None,
         "dense": of_dense(dense, prepared, splits),
         "pruned": accuracies(cut, prepared, splits),
         "flops_left": size(load(cut), 27)["flops"] / size(load(dense), 27)["flops"],
     }
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(line) + "\n")
-    print(json.dumps(line), flush=True)
+    raw.add(RESULTS, line)
 
 
 def data(recipe) -> Path:
@@ -186,11 +178,6 @@ class OncePerModel(Sensitivity):
         if self.dense not in self.found:
             self.found[self.dense] = super().__call__(units)
         return self.found[self.dense]
-
-
-def lines() -> list[dict]:
-    """What is there."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.is_file() else []
 
 
 def key(line: dict) -> Key:

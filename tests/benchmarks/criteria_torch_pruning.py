@@ -6,9 +6,9 @@ Heads and neurons go, the same share of every layer, by the tool's group Taylor 
 FLOPs also after one epoch of the tool's own fine-tuning (seed 0). Lines go to the raw figures of criteria.py.
 """
 
-import json
 from pathlib import Path
 
+import raw
 import torch
 from contenders import ort
 from contenders.recovery import cross_entropy, recover
@@ -20,14 +20,14 @@ from tasks.modeling.inference import forward, logits
 from tasks.modeling.size import size
 from tasks.text.data import read_split
 
-ROOT, RESULTS = Path(".secateur/benchmarks/criteria"), Path(__file__).parent / "results" / "criteria.jsonl"
+ROOT, RESULTS = Path(".secateur/benchmarks/criteria"), raw.RESULTS / "criteria.jsonl"
 NAME, SEEDS, LEVELS, LENGTH = "torch-pruning", (0, 1, 2), (0.3, 0.5, 0.7), 27
 
 
 def main() -> None:
     """Runs what is not there yet."""
     torch.set_num_threads(1)
-    there = [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    there = raw.lines(RESULTS)
     done = {(line["seed"], line["level"], line["recovered"]) for line in there if line["criterion"] == NAME}
     runs = [(seed, level, False) for seed in SEEDS for level in LEVELS] + [(0, 0.5, True)]
     for run in runs:
@@ -55,9 +55,7 @@ def record(seed: int, level: float, recovered: bool) -> None:
         "pruned": {"test": accuracy(model, prepared)},
         "flops_left": size(model, LENGTH)["flops"] / whole,
     }
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(line) + "\n")
-    print(json.dumps(line), flush=True)
+    raw.add(RESULTS, line)
 
 
 def accuracy(model: torch.nn.Module, prepared: Path) -> float:

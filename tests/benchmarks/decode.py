@@ -9,12 +9,12 @@ figures go to tests/benchmarks/results/decode.jsonl, models to .secateur/benchma
 """
 
 import argparse
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import raw
 import torch
 from transformers import AutoTokenizer
 
@@ -34,7 +34,7 @@ from tasks.text.data import read_split
 from tasks.text.perplexity import likelihood
 
 ROOT = Path(".secateur/benchmarks/decode")
-RESULTS = Path(__file__).parent / "results" / "decode.jsonl"
+RESULTS = raw.RESULTS / "decode.jsonl"
 METHODS = ("fp32", "int8_weights", "int4_weights")
 FORMS = ("transformers", *METHODS)
 MODELS = ("dense", "pruned")
@@ -49,15 +49,15 @@ def main() -> None:
     chosen = parser.parse_args()
     if not chosen.table:
         torch.set_num_threads(2)
-        done = {(line["model"], line["form"]) for line in lines() if "perplexity" in line}
+        done = {(line["model"], line["form"]) for line in raw.lines(RESULTS) if "perplexity" in line}
         made = {}
         for model, form, directory in directories():
             made[model, form] = directory
             if (model, form) not in done:
-                append({"model": model, "form": form, **quality(directory)})
-        if chosen.speed or not any("decode_tokens_s" in line for line in lines()):
+                raw.add(RESULTS, {"model": model, "form": form, **quality(directory)})
+        if chosen.speed or not any("decode_tokens_s" in line for line in raw.lines(RESULTS)):
             speed(made)
-    print(table(lines()))
+    print(table(raw.lines(RESULTS)))
 
 
 def directories() -> Iterator[tuple[str, str, Path]]:
@@ -130,24 +130,12 @@ def speed(made: dict[tuple[str, str], Path]) -> None:
     busy = os.getloadavg()[0]
     for name, figures in generation_speed(opened, dict.fromkeys(opened, text), NEW, REPEATS).items():
         model, form = name.split()
-        append({"model": model, "form": form, "load_before": busy, **figures})
+        raw.add(RESULTS, {"model": model, "form": form, "load_before": busy, **figures})
 
 
 def data() -> Path:
     """The directory of the paragraphs."""
     return Path(os.environ["SECATEUR_DATA"]).resolve() / "wiki_paragraphs"
-
-
-def append(line: dict) -> None:
-    """Adds a line to the raw figures."""
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(line) + "\n")
-    print(json.dumps(line), flush=True)
-
-
-def lines() -> list[dict]:
-    """What is there."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.is_file() else []
 
 
 def table(found: list[dict]) -> str:

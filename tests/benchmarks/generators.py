@@ -15,12 +15,13 @@ import os
 from pathlib import Path
 
 import loop
+import raw
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from tasks.text.tokenizers_from_text import train
 
-RESULTS = Path(__file__).parent / "results" / "generators.jsonl"
+RESULTS = raw.RESULTS / "generators.jsonl"
 RECIPES = {"gpt2": ("gpt2-shakespeare", 128), "smollm2": ("smollm2-wiki", 256)}
 """Recipe and window by run."""
 PERPLEXITY = """
@@ -67,7 +68,7 @@ def measure(name: str, threads: int) -> None:
     prepared = root / "data/prepared"
     rest = (prepared / "tokenizer", prepared / "test.examples.parquet", longest)
     line["elsewhere"] = {which: loop.elsewhere(PERPLEXITY, root / path, *rest) for which, path in models.items()}
-    loop.record(RESULTS, line)
+    raw.add(RESULTS, line)
 
 
 def gpt2(root: Path, data: Path) -> list[str]:

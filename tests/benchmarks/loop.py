@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import raw
+
 SHUT = """
 import sys
 sys.path = [path for path in sys.path if "site-packages" in path or "lib" in path]
@@ -60,11 +62,4 @@ def read(path: Path) -> Any:
 
 def lines(results: Path) -> dict[str, dict[str, Any]]:
     """Raw figures, by run."""
-    text = results.read_text() if results.is_file() else ""
-    return {line["run"]: line for line in map(json.loads, text.splitlines())}
-
-
-def record(results: Path, line: dict[str, Any]) -> None:
-    """Adds a line to the raw figures."""
-    with results.open("a") as file:
-        file.write(json.dumps(line) + "\n")
+    return {line["run"]: line for line in raw.lines(results)}

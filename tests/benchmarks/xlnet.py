@@ -13,6 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 import loop
+import raw
 import torch
 from tokenizers import processors
 from transformers import XLNetConfig, XLNetForSequenceClassification
@@ -24,7 +25,7 @@ from tasks.recipe.load import resolve
 from tasks.sources import cache_dir, fetch
 from tasks.text.tokenizers_from_text import EOS, train
 
-RESULTS = Path(__file__).parent / "results" / "xlnet.jsonl"
+RESULTS = raw.RESULTS / "xlnet.jsonl"
 SIZES = {"d_model": 128, "n_layer": 4, "n_head": 4, "d_inner": 512, "mem_len": None, "dropout": 0.2}
 L0 = [
     "score.criterion=l0", "score.training.learning_rate=3.0e-4", "finetune.epochs=0.25",
@@ -95,7 +96,7 @@ def measure(root: Path, name: str, threads: int) -> None:
         )
     if name.startswith("l0"):
         line["gates"] = loop.read(root / "data/scores/r1/training.json")["gates"][-1]
-    loop.record(RESULTS, line)
+    raw.add(RESULTS, line)
 
 
 def table(found: dict[str, dict]) -> str:
