@@ -25,8 +25,8 @@ from tasks.families import FAMILIES, family_of
 from tasks.families.anatomy import ATTENTION, Attention, Family, head_dim
 from tasks.modeling.checkpoint import head_of
 from tasks.modeling.modeling_pruned import Absent
-
-OPERATOR = "MultiHeadAttention"
+from tasks.quantize.packing import ATTENTION as OPERATOR
+from tasks.quantize.packing import packed
 
 
 def fused_graph(
@@ -36,7 +36,8 @@ def fused_graph(
 
     What lies between the projections of a self-attention is exported as ONNX Runtime's own operator, with the number of
     heads that the layer really has: pattern matching on the exported graph would not find layers that lost heads.
-    ONNX Runtime's optimizer then fuses what stands between them. The same model gives the same bytes.
+    ONNX Runtime's optimizer then fuses what stands between them; padding is left out, and so is what no head reads. The
+    same model gives the same bytes.
 
     Args:
         model: of a known family; it is left as it was.
@@ -70,7 +71,8 @@ def fused_graph(
     fused = sum(node.op_type == OPERATOR for node in proto.graph.node)
     if fused != there:
         raise RuntimeError(f"{fused} of {there} attention layers are fused")
-    return _bare(_named(_plain_residuals(proto), model))
+    whole = _bare(_named(_plain_residuals(proto), model))
+    return whole if exits else packed(whole)  # with exits, each part of it is packed
 
 
 class _Wrapper(nn.Module):

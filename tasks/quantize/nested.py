@@ -7,6 +7,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.utils import Extractor
 
+from tasks.quantize.packing import packed
+
 MASK, LOGITS, EXIT = "attention_mask", "logits", "exit"
 """An input of every part, and the outputs of the whole: `exit` (rows,) says by which exit each row left, from 0."""
 
@@ -25,7 +27,7 @@ def parts(graph: onnx.ModelProto, after: Sequence[int]) -> list[onnx.ModelProto]
         names = {outputs[0]: LOGITS, outputs[-1]: LOGITS if k is None else "hidden"}
         names |= {name: "before" for name in inputs if name.startswith("hidden_")}
         _rename(part.graph, names)
-        found.append(part)
+        found.append(packed(part))
         inputs = [f"hidden_{k}", MASK]
     return found
 

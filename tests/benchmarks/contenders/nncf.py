@@ -41,7 +41,7 @@ def _trained(job: Job) -> None:
     model = ort.load(job.dense)
     without_dropout(model)
     model = _quantized(model, job)
-    recover(model, loader(job.prepared, job.seed), job.steps, cross_entropy(), rate=RATE / 10)
+    recover(model, loader(job.prepared, job.seed), job.steps, cross_entropy(), rate=RATE / 10, mixed=False)
     _save(_converted(model), job.out, steps=job.steps)
 
 

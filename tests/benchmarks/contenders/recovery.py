@@ -1,6 +1,7 @@
 """The plain fine-tuning loop of contenders whose tool brings none."""
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import Any
 
@@ -41,24 +42,32 @@ def inputs(batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def recover(
     model: Any, batches: Iterable[dict[str, Tensor]], steps: int, loss: Loss, *,
-    rate: float, schedule: str = "linear", warmup: float = 0.1, decay: float = 0.01,
+    rate: float, schedule: str = "linear", warmup: float = 0.1, decay: float = 0.01, mixed: bool = True,
 ) -> None:  # fmt: skip
     """Trains so many steps by AdamW, the gradient clipped to norm 1; leaves the model in eval mode.
 
     Args:
         batches: one epoch, shuffled anew each time it is gone through.
         schedule: of the learning rate after the warm-up, as transformers names them.
+        mixed: in bf16 where the product trains in bf16, else in float32.
     """
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=rate, weight_decay=decay)
     scheduler = get_scheduler(schedule, optimizer, round(warmup * steps), steps)
     model.train()
     for batch in islice(endless(batches), steps):
-        loss(model(**inputs(batch)).logits, batch).backward()
+        with precision() if mixed else nullcontext():
+            lost = loss(model(**inputs(batch)).logits, batch)
+        lost.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         scheduler.step()
         optimizer.zero_grad()
     model.eval()
+
+
+def precision() -> AbstractContextManager[Any]:
+    """Mixed precision on a CPU made for bf16, as the product's `precision: auto`."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported())
 
 
 def endless(batches: Iterable[Any]) -> Iterable[Any]:

@@ -65,7 +65,8 @@ def _opening(timed: Sequence[dict[str, Any]], seeds: Sequence[int], steps: int) 
 
 def _settings(made: Sequence[dict[str, Any]]) -> str:
     versions = {line["contender"]: line["packages"] for line in made if "packages" in line}
-    common = f"Common: batches of 32, gradient norm 1, learning rate {RATE:g} unless said, {STEPS} steps if any."
+    common = f"Common: batches of 32, gradient norm 1, learning rate {RATE:g} unless said, {STEPS} steps if any, "
+    common += "in bf16 where the processor is made for it (nncf: float32)."
     rows = [
         f"- **{name}** ({', '.join(f'{p} {v}' for p, v in versions.get(name, {}).items())}): {contender.settings}"
         for name, contender in CONTENDERS.items()

@@ -10,6 +10,7 @@ from transformers import get_linear_schedule_with_warmup
 from contenders import ort
 from contenders.contender import Contender, Job
 from contenders.layers import KEPT, shallow
+from contenders.recovery import precision
 from contenders.rows import loader
 
 RATE = 1.0e-4
@@ -36,7 +37,7 @@ def make(job: Job) -> None:
             model_T=teacher, model_S=student, adaptor_T=_adaptor, adaptor_S=_adaptor,
         )  # fmt: skip
         warmup = {"num_warmup_steps": round(0.1 * job.steps), "num_training_steps": job.steps}
-        with distiller:
+        with distiller, precision():
             distiller.train(
                 torch.optim.AdamW(student.parameters(), lr=RATE), loader(job.prepared, job.seed),
                 scheduler_class=get_linear_schedule_with_warmup, scheduler_args=warmup,
