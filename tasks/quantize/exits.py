@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from tasks.core.errors import UserError
@@ -16,17 +15,15 @@ from tasks.modeling.inference import EXITS, GRAPH, leaving, open_session
 from tasks.quantize.graph import fused_graph
 from tasks.quantize.heads import fit_exits
 from tasks.quantize.nested import MASK, nested, parts
-from tasks.quantize.thresholds import NEVER, choose, confidence
+from tasks.quantize.thresholds import NEVER, Logits, choose, confidence
 from tasks.recipe.quantizing import Exits
 from tasks.text.data import Batch, Split
 from tasks.text.metrics import Bootstrap, Values, quality
 from tasks.text.task import TaskType
 
 SIZES = (1, 32)
-"""Rows of a batch in which the promise must hold."""
+"""Rows of a batch in which a row may not get another answer."""
 RESAMPLES = 1000
-Answers = NDArray[np.float32]
-"""Logits by each exit and by the end, shape (exits + 1, rows, classes)."""
 
 
 def write_exits(
@@ -44,11 +41,10 @@ def write_exits(
     """Writes `model.onnx` and `exits.json` into `out`, which is made.
 
     Heads behind inner layers are fitted to the model's own logits on training rows. Every part of the graph is
-    quantized. Of the thresholds with which the drop of quality on validation, against the same graph without exits,
-    is at most `max_drop`, those are taken with which rows go through the fewest layers. The drop is that of the
-    finished graph, one row at a time and in batches, the larger one: ranges of dynamic int8, and so answers, depend on
-    which rows share a batch. Its 95 % interval does not know that the thresholds were
-    chosen on the same rows.
+    quantized. Rows leave where an exit is as sure as the threshold that `choose` finds on validation, which needs no
+    labels: it bounds the share of answers that are other ones than those of the same graph without exits, so also what
+    accuracy can fall by. That is asked of rows one at a time and in batches: ranges of dynamic int8, and so answers,
+    depend on which rows share a batch.
 
     Args:
         splits: `train` and `validation`, as the model takes them.
@@ -65,31 +61,23 @@ def write_exits(
     heads = fit_exits(model, after, splits["train"].take(np.sort(chosen)))
     graph = fused_graph(model, pairs=validation.token_type_ids is not None, exits=heads)
     found = _quantized(parts(graph, after), quantizer, batches, calibration)
-    judge = _Judge(validation, task, metric, model.config.to_dict(), seed)
-    said = {size: _answers(found, validation, size) for size in SIZES}
-    cells = {size: np.stack([judge.cells(logits) for logits in said[size]]) for size in SIZES}
-    sure = np.hstack([confidence(said[size][:-1]) for size in SIZES])
-    counted = np.concatenate([cells[size] for size in SIZES], axis=1)
+    said = np.stack([_answers(found, validation, size) for size in SIZES])
+    threshold = choose(confidence(said[:, :-1]), said.argmax(-1), settings.max_changed)
+    if threshold == NEVER:
+        after, found = [], _quantized(parts(graph, []), quantizer, batches, calibration)
     out.mkdir(parents=True)
-    allowed = settings.max_drop
-    while True:
-        thresholds = choose(sure, counted, task.metrics[metric], [*after, total], allowed)
-        used = [place for place, threshold in enumerate(thresholds) if threshold < NEVER]
-        kept = [after[place] for place in used]
-        whole = found if kept == after else _quantized(parts(graph, kept), quantizer, batches, calibration)
-        onnx.save(nested(whole, [thresholds[place] for place in used]), out / GRAPH)
-        facts = [judge.facts(out, [*kept, total], cells[size][-1], size) for size in SIZES]
-        worst = max(facts, key=lambda entry: entry["drop"])
-        excess = worst["drop"] - settings.max_drop
-        if excess <= 1e-9 or not used:
-            break
-        allowed -= max(excess, 1 / len(validation))
+    onnx.save(nested(found, [threshold] * len(after)), out / GRAPH)
+    judge = _Judge(validation, task, metric, model.config.to_dict(), seed)
     record = {
-        "layers": [*kept, total],
-        "thresholds": [thresholds[place] for place in used],
+        "layers": [*after, total],
+        "threshold": threshold,
         "method": settings.method,
-        "max_drop": settings.max_drop,
-        "validation": {"metric": metric, "rows": len(validation), **worst},
+        "max_changed": settings.max_changed,
+        "validation": {
+            "metric": metric,
+            "rows": len(validation),
+            **{f"b{size}": judge.facts(out, [*after, total], said[form, -1], size) for form, size in enumerate(SIZES)},
+        },
     }
     write_json(out / EXITS, record)
 
@@ -105,13 +93,13 @@ class _Judge:
         """What the metric counts."""
         return self.task.cells(self.task.predict(logits, self.split, self.config), self.split)
 
-    def facts(self, directory: Path, layers: Sequence[int], base: Values, size: int) -> dict[str, Any]:
-        """The graph's quality in batches of `size`, its drop against `base`, and the rows that left by each exit."""
+    def facts(self, directory: Path, layers: Sequence[int], end: Logits, size: int) -> dict[str, Any]:
+        """The graph in batches of `size`: quality, drop and changed answers against the end's, rows by exit."""
         left, logits = leaving(directory, self.split, size)
         own, counts = self.cells(logits), np.bincount(left, minlength=len(layers))
-        drop = self.bootstrap.drop(base, own)
+        drop = self.bootstrap.drop(self.cells(end), own)
         return {
-            "batch": size,
+            "changed": int((logits.argmax(-1) != end.argmax(-1)).sum()),
             "quality": quality(self.metric, own),
             "drop": drop.value,
             "drop_low": drop.low,
@@ -145,8 +133,8 @@ def _quantized(
     return quantized
 
 
-def _answers(found: Sequence[onnx.ModelProto], split: Split, size: int) -> Answers:
-    """What every exit and the end say of all rows, in batches of `size`."""
+def _answers(found: Sequence[onnx.ModelProto], split: Split, size: int) -> Logits:
+    """Logits by every exit and by the end, shape (exits + 1, rows, classes), of rows in batches of `size`."""
     sessions = [open_session(part.SerializeToString()) for part in found]
     said: Any = None
     for rows in split.by_length(size):

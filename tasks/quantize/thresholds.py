@@ -1,17 +1,17 @@
-"""How sure an exit must be: the thresholds that answer soonest of those that keep a promised quality on validation."""
+"""How sure an exit must be, so that few answers are other ones than without exits: a promise for texts not seen yet."""
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-
-from tasks.text.metrics import Metric, Values
+from scipy.stats import beta
 
 NEVER = 2.0
 """A threshold that no probability reaches."""
-LEVELS = 40
-"""Thresholds of an exit that are tried, beside `NEVER`: its confidences on validation at even shares of the rows."""
+CONFIDENCE = 0.95
+"""That the promise holds."""
+LEVELS = 200
+"""Thresholds that are tried: confidences on validation, at even shares of the rows."""
 
 Logits = NDArray[np.float32]
 
@@ -32,46 +32,38 @@ def leave(sure: NDArray[np.float64], thresholds: Sequence[float]) -> NDArray[np.
     return np.asarray(there.argmax(0), np.int64)
 
 
-def choose(
-    sure: NDArray[np.float64], cells: Values, metric: Metric, layers: Sequence[int], max_drop: float
-) -> list[float]:
-    """The thresholds with the fewest layers a row, on average, whose drop of quality is at most `max_drop`.
+def choose(sure: NDArray[np.float64], answers: NDArray[np.int64], max_changed: float) -> float:
+    """The lowest threshold, the same for all exits, with which at most `max_changed` of all answers are other ones.
 
-    The drop is against what the end says of the same rows. All combinations of the levels are tried; of equals the
-    highest thresholds are taken. Rows that are equally sure leave together.
+    Thresholds are tried from the highest on. One is accepted if the upper end of the one-sided 95 % interval (Clopper
+    & Pearson, 1934) of the share of changed answers is at most `max_changed`; the first that is not ends it. In this
+    order, the one that is taken keeps the promise with 95 % confidence however many were tried, for rows drawn as these
+    were (Learn then Test with fixed sequence testing: Angelopoulos, Bates, Candès, Jordan & Lei, 2021).
 
     Args:
-        sure: confidences of the exits, shape (exits, rows).
-        cells: what the metric counts in the answers of each exit and of the end, shape (exits + 1, rows, …).
-        metric: of sums of cells.
-        layers: number of layers before each exit, and of all.
-        max_drop: at least 0, so that never to leave is always allowed.
+        sure: confidences of the exits, shape (forms, exits, rows); forms are ways of batching the same rows.
+        answers: classes by each exit and by the end, shape (forms, exits + 1, rows).
+
+    Returns:
+        `NEVER` if there are too few rows to promise anything, or an exit is too often wrong where it is surest.
     """
-    base = float(metric(cells[-1].sum(0)))
-    levels = [_levels(row) for row in sure]
-    flat = cells.reshape(*cells.shape[:2], -1)
-    best, fewest = [NEVER] * len(sure), float(layers[-1])
-    # Of the last exit all levels are counted at once; `stays` are the rows that came so far.
-    left = sure[-1][None] >= levels[-1][:, None]
-    for before in itertools.product(*levels[:-1]):
-        exits = leave(sure[:-1], before)
-        stays = exits == len(before)
-        counted, run = np.zeros(flat.shape[-1]), 0
-        for number in range(len(before)):
-            counted = counted + flat[number][exits == number].sum(0)
-            run += layers[number] * int((exits == number).sum())
-        last = (left & stays).astype(np.float64)
-        counts = counted + last @ flat[-2] + (stays - last) @ flat[-1]
-        leaving = last.sum(1)
-        means = (run + layers[-2] * leaving + layers[-1] * (stays.sum() - leaving)) / sure.shape[1]
-        drops = base - metric(counts.reshape(-1, *cells.shape[2:]))
-        means[drops > max_drop + 1e-9] = np.inf
-        found = int(means.argmin())
-        if means[found] < fewest - 1e-9:
-            best, fewest = [*before, levels[-1][found]], float(means[found])
-    return [float(level) for level in best]
+    taken = NEVER
+    for threshold in np.unique(np.quantile(sure, np.linspace(0, 1, LEVELS), method="higher"))[::-1]:
+        if bound(int(changed(sure, answers, threshold).sum()), sure.shape[-1]) > max_changed:
+            break
+        taken = float(threshold)
+    return taken
 
 
-def _levels(sure: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Descending, `NEVER` first; each is a confidence that a row has."""
-    return np.array([NEVER, *np.unique(np.quantile(sure, np.linspace(0, 1, LEVELS), method="higher"))[::-1]])
+def changed(sure: NDArray[np.float64], answers: NDArray[np.int64], threshold: float) -> NDArray[np.bool_]:
+    """Which rows get another answer than from the end, in any form; see `choose`."""
+    forms = [
+        np.take_along_axis(said, leave(own, [threshold] * len(own))[None], 0)[0] != said[-1]
+        for own, said in zip(sure, answers, strict=True)
+    ]
+    return np.asarray(np.any(forms, 0))
+
+
+def bound(count: int, rows: int) -> float:
+    """The upper end of the one-sided 95 % interval of a share of which `count` of `rows` were seen."""
+    return 1.0 if count >= rows else float(beta.ppf(CONFIDENCE, count + 1, rows - count))

@@ -19,7 +19,7 @@ class Mixed(Section):
 class Exits(Section):
     depths: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], Field(min_length=1, max_length=3)]
     method: Literal["fp32", "dynamic", "static"]
-    max_drop: Annotated[float, Field(ge=0, le=1)]
+    max_changed: Annotated[float, Field(gt=0, le=1)]
     rows: Count
 
 
