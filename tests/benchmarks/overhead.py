@@ -61,7 +61,7 @@ def main() -> None:
     args = parser.parse_args()
     if not args.table:
         done = {(line["run"], line["repeat"]) for line in raw.lines(RESULTS)}
-        for repeat in range(REPEATS):
+        for repeat in range(1 if args.set else REPEATS):
             for name in [args.only] if args.only else RUNS:
                 if args.set:
                     print(json.dumps(measure(name, [*RUNS[name], *args.set])))
