@@ -14,7 +14,8 @@ from tasks.families import family_of
 from tasks.modeling.inference import EXITS, GRAPH, leaving, open_session
 from tasks.quantize.graph import fused_graph
 from tasks.quantize.heads import fit_exits
-from tasks.quantize.nested import MASK, nested, parts
+from tasks.quantize.nested import nested, parts
+from tasks.quantize.packing import MASK
 from tasks.quantize.thresholds import NEVER, Logits, choose, confidence
 from tasks.recipe.quantizing import Exits
 from tasks.text.data import Batch, Split

@@ -25,8 +25,7 @@ from tasks.families import FAMILIES, family_of
 from tasks.families.anatomy import ATTENTION, Attention, Family, head_dim
 from tasks.modeling.checkpoint import head_of
 from tasks.modeling.modeling_pruned import Absent
-from tasks.quantize.packing import ATTENTION as OPERATOR
-from tasks.quantize.packing import packed
+from tasks.quantize.packing import OPERATOR, packed
 
 
 def fused_graph(

@@ -7,10 +7,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.utils import Extractor
 
-from tasks.quantize.packing import packed
+from tasks.quantize.packing import MASK, packed
 
-MASK, LOGITS, EXIT = "attention_mask", "logits", "exit"
-"""An input of every part, and the outputs of the whole: `exit` (rows,) says by which exit each row left, from 0."""
+LOGITS, EXIT = "logits", "exit"
+"""The outputs of the whole: `exit` (rows,) says by which exit each row left, from 0."""
 
 
 def parts(graph: onnx.ModelProto, after: Sequence[int]) -> list[onnx.ModelProto]:

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-MASK, ATTENTION = "attention_mask", "MultiHeadAttention"
+MASK, OPERATOR = "attention_mask", "MultiHeadAttention"
 ALONE = {"BiasGelu", "FastGelu", "Gelu", "LayerNormalization", "MatMul", "QuickGelu", "Relu", "Sigmoid", "Tanh"}
 """Operators on one activation, and constants, that treat each token by itself."""
 ADDED, MULTIPLIED = {"Add", "Sum"}, {"Div", "Mul", "Sub"}
@@ -30,7 +30,7 @@ def packed(graph: onnx.ModelProto) -> onnx.ModelProto:
     Args:
         graph: float32, of a model whose tokens meet in `MultiHeadAttention` alone, with the input `attention_mask`.
     """
-    if not any(node.op_type == ATTENTION for node in graph.graph.node):
+    if not any(node.op_type == OPERATOR for node in graph.graph.node):
         return graph
     made = onnx.ModelProto()
     made.CopyFrom(graph)
@@ -54,13 +54,13 @@ class _Packing:
         """Replaces the graph's nodes."""
         nodes, outputs = list(self.graph.node), [entry.name for entry in self.graph.output]
         for node in nodes:
-            if node.op_type == ATTENTION or (self.hidden.intersection(node.input) and self.by_token(node)):
+            if node.op_type == OPERATOR or (self.hidden.intersection(node.input) and self.by_token(node)):
                 self.hidden.update(node.output)
         outside = [node for node in nodes if node.output[0] not in self.hidden]
         heads = [node for node in outside if self.hidden.intersection(node.input)]
         first = [node for node in heads if self.reads_first(node)]
         read = [name for node in heads if node not in first for name in node.input] + outputs
-        keys = [name for node in nodes if node.op_type == ATTENTION for name in node.input[1:3]]
+        keys = [name for node in nodes if node.op_type == OPERATOR for name in node.input[1:3]]
         self.whole = self.ancestors([*keys, *(name for name in read if name in self.hidden)])
         self.layout()
         for node in heads:
@@ -135,7 +135,7 @@ class _Packing:
             return self.add("GatherND", [name, PREFIX + "index"], output)
         if kind == FIRST and name in self.whole:
             return self.add("GatherND", [self.rows(name, PACKED), PREFIX + "start"], output)
-        if node.op_type == ATTENTION:
+        if node.op_type == OPERATOR:
             return self.attention(node, kind, output)
         return self.copy(
             node, [name if name in self.constants else self.rows(name, kind) for name in node.input], output
@@ -145,7 +145,7 @@ class _Packing:
         """Whether tokens are chosen before it, not after it."""
         given = self.given(node)
         near = len(given) == 1 or self.hidden.intersection(given)
-        return node.op_type == ATTENTION or bool(self.by_token(node) and near)
+        return node.op_type == OPERATOR or bool(self.by_token(node) and near)
 
     def attention(self, node: onnx.NodeProto, kind: str, output: str) -> str:
         """One attention over the tokens by row; its queries are those of the kind."""
