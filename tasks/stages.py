@@ -43,6 +43,7 @@ def train(job: Job) -> None:
 def score(job: Job) -> None:
     """Importance of every unit of the model that the round starts from."""
     from tasks.score import score_units
+    from tasks.score.sensitivity import measure
 
     recipe, out = job.recipe, job.out(f"data/scores/{job.key}")
     if because := ended(job.dep(job.item["after"])):
@@ -59,6 +60,8 @@ def score(job: Job) -> None:
         out,
         compare=job.key == "r1",
     )
+    if recipe.prune.curves:
+        measure(job.dep(job.item["model"]), job.dep("data/prepared"), recipe.prune, recipe.seed, out)
 
 
 def prune(job: Job) -> None:

@@ -11,6 +11,8 @@ from tasks.core.errors import UserError
 
 Cost = Callable[[Integers], Floats]
 """What a group costs at each of some levels (numbers of units kept)."""
+CURVES = "sensitivity.json"
+"""Beside scores: of every group the loss by number of units kept, measured, for allocations that go by it."""
 ROUNDING = 1e-12
 """Share of a budget by which sums of floating-point costs may seem to exceed it."""
 

@@ -7,6 +7,9 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
+
+from tasks.families.anatomy import WHOLE, Group
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -78,6 +81,17 @@ class Units:
         if count not in self.levels():
             raise ValueError(f"{count} is no level of {len(self.scores)} units in blocks of {self.block}")
         return sorted(self.order()[:count].tolist())
+
+
+def units_of(group: Group, scores: Mapping[str, Tensor], align: int, dense: int | None = None) -> Units:
+    """The units of a group of a model, by its scores; `align` is for kinds that come in multiples of a number."""
+    return Units(
+        scores[group.name].double().numpy(),
+        align=align if group.aligned else 1,
+        parts=group.balance,
+        empty=group.kind in WHOLE,
+        dense=dense,
+    )
 
 
 def normalized(groups: Mapping[K, Units]) -> dict[K, Units]:

@@ -5,12 +5,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from tasks.allocate.levels import CURVES
 from tasks.core.files import read_json, write_json
 from tasks.families import family_of
 from tasks.modeling.checkpoint import load, save
@@ -21,7 +21,6 @@ from tasks.modeling.shrink import shrink
 from tasks.modeling.size import SIZES, size
 from tasks.modeling.vocabulary import as_read_by
 from tasks.prune.costs import unit_costs
-from tasks.prune.curves import Sensitivity
 from tasks.prune.plan import WEIGHT, Plan, plan
 from tasks.prune.removed import dense_layers, removed_units, removed_weights
 from tasks.prune.unused import with_vocabulary
@@ -42,7 +41,8 @@ def prune(
 
     Args:
         model: the checkpoint that was scored.
-        scores: out of the score stage; the checkpoint in it, where there is one, takes the place of `model`.
+        scores: out of the score stage; the checkpoint in it, where there is one, takes the place of `model`; of an
+            allocation that weighs losses up it holds the curves.
         prepared: out of the prepare stage; its training rows calibrate what is refitted.
         teacher: out of the train stage; holds what the dense model costs, of which shares are counted.
         criterion: by which it was scored.
@@ -62,9 +62,10 @@ def prune(
     source = load(scores / "model" if (scores / "model").is_dir() else model).to(device())
     source, tokens = with_vocabulary(source, model, prepared, goal, settings, out)
     importance = load_file(scores / "scores.safetensors")
-    sample, length = _sample(prepared, out, settings, seed)
-    task = read_task(prepared)
-    costs, damping = unit_costs(source, length), settings.damping if settings.reconstruct else None
+    curves = read_json(scores / CURVES) if settings.curves else {}
+    train = read_split(prepared, "train", out)
+    sample, length, task = train.sample(settings.rows, seed), float(train.lengths.mean()), read_task(prepared)
+    costs = unit_costs(source, length)
     chosen = plan(
         source,
         importance,
@@ -72,12 +73,10 @@ def prune(
         settings,
         costs,
         partial(_budget, source, read_json(teacher / SIZES), settings, costs, goal.share, length),
-        Sensitivity(
-            source, sample.take(range(0, len(sample), _every(len(sample)))), settings.batch_size, task, damping
-        ),
+        {name: {int(kept): lost for kept, lost in losses.items()} for name, losses in curves.items()},
     )
     facts: dict[str, Any] = {"goal": goal.as_item(), "criterion": criterion, "allocation": settings.allocation}
-    facts |= {"threshold": chosen.thresholds, "sensitivity": chosen.curves, "layers": dense_layers(source)}
+    facts |= {"threshold": chosen.thresholds, "sensitivity": curves, "layers": dense_layers(source)}
     facts |= {"unselected": "remove" if last else settings.unselected, "errors": {}, "weights": []}
     weights = None if gradual else goal.kinds.get(WEIGHT)
     if facts["unselected"] != "remove":
@@ -128,18 +127,6 @@ def _budget(
     groups = [g for g in family_of(model.config.model_type).groups(model) if g.kind in settings.units]
     prunable = sum(costs[group.name][cost] * group.count for group in groups)
     return float(dense[cost] * (1 - share) - (size(model, length)[cost] - prunable))
-
-
-def _sample(prepared: Path, model: Path, settings: Prune, seed: int) -> tuple[Split, float]:
-    """Rows to calibrate on, and the mean length of all training rows."""
-    train = read_split(prepared, "train", model)
-    rows = np.sort(np.random.default_rng(seed).permutation(len(train))[: settings.rows])
-    return train.take(rows), float(train.lengths.mean())
-
-
-def _every(rows: int) -> int:
-    """Sensitivity takes one of so many rows: half of them, and some 512 at most."""
-    return max(2, rows // 512)
 
 
 def _batches(sample: Split, settings: Prune, model: PreTrainedModel) -> list[dict[str, Tensor]]:

@@ -12,18 +12,18 @@ from tasks.allocate.cost import Linear
 from tasks.allocate.levels import Allocation, Levels
 from tasks.allocate.sensitivity import equal_loss
 from tasks.allocate.solve import solve
-from tasks.allocate.units import Floats, Units, cost_at, norm, normalized
+from tasks.allocate.units import Floats, Units, cost_at, norm, normalized, units_of
 from tasks.core.errors import UserError
 from tasks.families import family_of
-from tasks.families.anatomy import LAYER, WHOLE, WIDTH, Group
+from tasks.families.anatomy import LAYER, WIDTH, Group
 from tasks.modeling.shrink import dense_counts
 from tasks.recipe.goal import Amount, Goal
 from tasks.recipe.pruning import Prune
 
 WEIGHT = "weight"
 """The kind whose units are single weights."""
-Curves = Callable[[Mapping[str, Units]], Mapping[str, Mapping[int, float]]]
-"""Measures what each group, by name, loses when it alone keeps some number of units."""
+Curves = Mapping[str, Mapping[int, float]]
+"""What each group, by name, loses when it alone keeps some number of units."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,6 @@ class Plan:
     """By kind, then by group in the order of the model's groups."""
     thresholds: dict[str, float | None] = field(default_factory=dict)
     """By kind, the score below which units go, where one serves all layers."""
-    curves: dict[str, dict[str, float]] = field(default_factory=dict)
-    """What was measured: by group, the loss by number of units kept."""
     margins: dict[str, Margin] = field(default_factory=dict)
     """By group, what the threshold compares."""
 
@@ -68,20 +66,13 @@ def plan(
         costs: by group, what a unit costs in parameters and FLOPs.
         budget: of a cost, what the groups that are pruned may cost together for a share of the whole dense model to
             be gone; of each cost by its name.
-        curves: called only by the allocations that need it.
+        curves: of the allocations that weigh losses up.
 
     Raises:
         UserError: the family has no such units, the criterion says nothing of them, or the goal is out of reach.
     """
     groups = [group for group in family_of(model.config.model_type).groups(model) if group.kind in settings.units]
     _check(model, groups, scores, settings)
-    measured: dict[str, dict[str, float]] = {}
-
-    def curve(units: Mapping[str, Units]) -> Mapping[str, Mapping[int, float]]:
-        found = curves(units)
-        measured.update({name: {str(k): v for k, v in levels.items()} for name, levels in found.items()})
-        return found
-
     kept: dict[str, int] = {}
     compared: dict[str, Units] = {}
     thresholds: dict[str, float | None] = {}
@@ -93,26 +84,26 @@ def plan(
             for kind in settings.units
             for name, units in _units(model, groups, kind, scores, settings).items()
         }
-        found = _within(priced, budget(goal.cost), settings, curve)
+        found = _within(priced, budget(goal.cost), settings, curves)
         kept, compared = found.kept, priced
         thresholds = dict.fromkeys(settings.units, found.threshold)
     for kind, amount in goal.kinds.items():
         if kind != WEIGHT:
             units = _units(model, groups, kind, scores, settings)
-            found = _amount(units, amount, settings, curve)
+            found = _amount(units, amount, settings, curves)
             kept |= found.kept
             compared |= units
             thresholds[kind] = found.threshold
     chosen: dict[str, list[list[int]]] = {kind: [] for kind in settings.units}
     margins = {}
     for group in groups:
-        unit = _unit(group, scores, settings)
+        unit = units_of(group, scores, settings.align)
         count = kept.get(group.name, group.count)
         chosen[group.kind].append(unit.best(count))
         ranked_as = compared.get(group.name, unit)
         divisor = ranked_as.cost * (norm(unit.scores) if settings.normalize else 1.0)
         margins[group.name] = Margin(divisor, *ranked.margin(ranked_as, count))
-    return Plan({kind: units for kind, units in chosen.items() if units}, thresholds, measured, margins)
+    return Plan({kind: units for kind, units in chosen.items() if units}, thresholds, margins)
 
 
 def _check(model: PreTrainedModel, groups: Sequence[Group], scores: Mapping[str, Tensor], settings: Prune) -> None:
@@ -133,16 +124,6 @@ def _check(model: PreTrainedModel, groups: Sequence[Group], scores: Mapping[str,
         )
 
 
-def _unit(group: Group, scores: Mapping[str, Tensor], settings: Prune, dense: int | None = None) -> Units:
-    return Units(
-        scores[group.name].double().numpy(),
-        align=settings.align if group.aligned else 1,
-        parts=group.balance,
-        empty=group.kind in WHOLE,
-        dense=dense,
-    )
-
-
 def _units(
     model: PreTrainedModel, groups: Sequence[Group], kind: str, scores: Mapping[str, Tensor], settings: Prune
 ) -> dict[str, Units]:
@@ -154,7 +135,7 @@ def _units(
     units = {}
     for layer, count in enumerate(dense):
         if layer in there:
-            units[there[layer].name] = _unit(there[layer], scores, settings, count)
+            units[there[layer].name] = units_of(there[layer], scores, settings.align, count)
         else:
             units[f"{kind}.gone.{layer}"] = Units(np.zeros(0), empty=True, dense=count)
     return normalized(units) if settings.normalize else units
@@ -183,7 +164,7 @@ def _within(units: Mapping[str, Units], budget: float, settings: Prune, curves: 
 
 def _solved(units: Mapping[str, Units], budget: float, settings: Prune, curves: Curves) -> Allocation[str]:
     there = {name: unit for name, unit in units.items() if len(unit.scores)}
-    levels = {name: _levels(found, there[name].cost) for name, found in curves(there).items()}
+    levels = {name: _levels(curves[name], unit.cost) for name, unit in there.items()}
     return (equal_loss if settings.allocation == "sensitivity" else solve)(levels, budget)
 
 

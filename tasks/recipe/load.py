@@ -107,6 +107,7 @@ def dag(recipe: Recipe) -> dict[str, Any]:
         "model": _local(recipe.model.source),
         "student": _local(recipe.distill.source) if recipe.distill.source else "tasks/sources",
         "rounds": rounds,
+        "curves": recipe.prune.curves,
         "evaluate": evaluations,
         "quantize": {name: quantizable[name] for name in recipe.quantize.models},
     }

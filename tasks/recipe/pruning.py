@@ -1,7 +1,7 @@
 """What a recipe may say of scoring and pruning."""
 
 from dataclasses import replace
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
@@ -74,6 +74,12 @@ class Prune(Section):
     def units(self) -> tuple[KindName, ...]:
         """The kinds that have scores: all but the vocabulary."""
         return tuple(kind for kind in self.kinds if kind != "vocabulary")
+
+    @property
+    def curves(self) -> dict[str, Any] | None:
+        """What the curves of sensitivity hang on, where the allocation goes by them."""
+        keys = {"align", "reconstruct", "rows", "batch_size", "damping"}
+        return self.model_dump(include=keys, mode="json") if self.allocation in ("sensitivity", "solve") else None
 
     @property
     def goals(self) -> tuple[Goal, ...]:

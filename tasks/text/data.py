@@ -82,6 +82,10 @@ class Split:
         ids = [self.input_ids[i] for i in rows]
         return Split(ids, types, self.labels[rows], self.pad, windows, documents, self.pad_left)
 
+    def sample(self, count: int, seed: int) -> "Split":
+        """So many rows chosen at random, in their own order; all where there are no more."""
+        return self.take(np.sort(np.random.default_rng(seed).permutation(len(self))[:count]))
+
     @cached_property
     def longest(self) -> int:
         """Tokens of the longest row."""

@@ -17,21 +17,20 @@ import statistics
 import time
 from itertools import chain, product
 from pathlib import Path
-from typing import ClassVar
 
 import raw
 import torch
 
-import tasks.prune
+from tasks.allocate.levels import CURVES
 from tasks.finetune import finetune
 from tasks.modeling.checkpoint import load
 from tasks.modeling.inference import forward, logits
 from tasks.modeling.size import size
 from tasks.prepare import prepare
 from tasks.prune import prune
-from tasks.prune.curves import Sensitivity
 from tasks.recipe.load import resolve
 from tasks.score import CRITERIA, score_units
+from tasks.score.sensitivity import measure
 from tasks.sources import cache_dir, fetch
 from tasks.text.data import read_split
 from tasks.train import train_dense
@@ -53,7 +52,6 @@ Key = tuple[int, str, str, bool, float, bool]
 
 def main() -> None:
     """Runs what is not there yet and prints the table."""
-    tasks.prune.Sensitivity = OncePerModel
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", action="store_true", help="only print what is there")
     parser.add_argument("--seed", type=int, choices=SEEDS, action="append", help="only of these seeds")
@@ -111,10 +109,11 @@ def record(run: Key) -> None:
         (made / "out").mkdir(parents=True)
         score_units(dense, prepared, recipe.score, recipe.prune.kinds, "accuracy", seed, made, made / "out")
         (made / "out").rename(scores)
+    if recipe.prune.curves and not (scores / CURVES).is_file():
+        measure(dense, prepared, recipe.prune, seed, scores)
     cut = ROOT / f"cut{seed}"
     shutil.rmtree(cut, ignore_errors=True)
     cut.mkdir()
-    OncePerModel.dense = dense.name
     start = time.process_time()
     prune(dense, scores, prepared, teacher, 0, criterion, recipe.prune, seed, cut)
     seconds = time.process_time() - start
@@ -166,18 +165,6 @@ def accuracies(model: Path, prepared: Path, splits: tuple[str, ...]) -> dict[str
 def of_dense(model: Path, prepared: Path, splits: tuple[str, ...]) -> dict[str, float]:
     """`accuracies` of a model that does not change."""
     return accuracies(model, prepared, splits)
-
-
-class OncePerModel(Sensitivity):
-    """Sensitivity, which is the same whatever the level, measured once for each dense model."""
-
-    found: ClassVar[dict[str, dict]] = {}
-    dense = ""
-
-    def __call__(self, units):
-        if self.dense not in self.found:
-            self.found[self.dense] = super().__call__(units)
-        return self.found[self.dense]
 
 
 def key(line: dict) -> Key:

@@ -5,6 +5,7 @@ Beside a recipe's own keys it has `chain`, what is done to the dense model, in o
 trainings together may take the budget's steps and no more.
 """
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -14,7 +15,7 @@ import yaml
 
 from contenders.contender import Contender, Job, describe
 from contenders.settings import RECIPES, STEPS
-from tasks.core.files import read_json
+from tasks.core.files import read_json, whole
 from tasks.recipe.load import resolve
 from tasks.recipe.schema import Recipe
 from tasks.training.schedule import steps_of
@@ -28,7 +29,6 @@ def make(job: Job) -> None:
     from tasks.finetune import finetune
     from tasks.prune import prune
     from tasks.quantize import quantize
-    from tasks.score import score_units
 
     chain, recipe = read(text(job.point), job.steps, job.seed)
     spent = steps(chain, recipe, read_json(job.prepared / "data.json")["splits"]["train"]["rows"])
@@ -43,9 +43,8 @@ def make(job: Job) -> None:
             model = out
             continue
         for number in range(len(recipe.prune.goals)):
-            scores, cut, out = (_fresh(job.scratch / f"{name}{number}") for name in ("scores", "cut", "round"))
-            trial = _fresh(job.scratch / f"score{number}")
-            score_units(model, job.prepared, recipe.score, recipe.prune.units, METRIC, job.seed, trial, scores)
+            cut, out = (_fresh(job.scratch / f"{name}{number}") for name in ("cut", "round"))
+            scores = scored(model, recipe, job)
             prune(
                 model, scores, job.prepared, job.teacher, number, recipe.score.criterion, recipe.prune, job.seed, cut,
                 gradual=recipe.finetune.gradual,
@@ -57,6 +56,23 @@ def make(job: Job) -> None:
     quantize(model, job.prepared, recipe.quantize, METRIC, job.seed, quantized)
     shutil.copytree(quantized / method, job.out, dirs_exist_ok=True)
     describe(job.out, "onnx", ["model.onnx"], steps=spent)
+
+
+def scored(model: Path, recipe: Recipe, job: Job) -> Path:
+    """The scores of a model, and its curves; those of the dense model are kept for all points that ask for the same."""
+    from tasks.score import score_units
+    from tasks.score.sensitivity import measure
+
+    asked = [recipe.score.model_dump(mode="json"), recipe.prune.units, recipe.prune.curves]
+    key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]
+    place = model.parent / f"scores-{model.name}-{key}"
+    if not place.is_dir():
+        with whole(place) as made:
+            units, trial = recipe.prune.units, _fresh(job.scratch / "scoring")
+            score_units(model, job.prepared, recipe.score, units, METRIC, job.seed, trial, made)
+            if recipe.prune.curves:
+                measure(model, job.prepared, recipe.prune, job.seed, made)
+    return place
 
 
 def read(text: str, budget: int, seed: int) -> tuple[list[str], Recipe]:

@@ -21,6 +21,7 @@ from tasks.prune.costs import unit_costs
 from tasks.recipe.load import resolve
 from tasks.score import CRITERIA
 from tasks.score.criterion import Sample
+from tasks.score.sensitivity import measure
 
 ALLOCATIONS = ["uniform", "global", "sensitivity", "solve"]
 
@@ -28,8 +29,9 @@ ALLOCATIONS = ["uniform", "global", "sensitivity", "solve"]
 @pytest.fixture
 def prepared(tmp_path, monkeypatch):
     split = rows(40)
-    monkeypatch.setattr("tasks.prune.read_split", lambda *_: split)
-    monkeypatch.setattr("tasks.prune.read_task", lambda *_: TASK)
+    for module in ("tasks.prune", "tasks.score.sensitivity"):
+        monkeypatch.setattr(f"{module}.read_split", lambda *_: split)
+        monkeypatch.setattr(f"{module}.read_task", lambda *_: TASK)
     return split
 
 
@@ -47,6 +49,8 @@ def run(tmp_path, model, prepared, settings, number=0, criterion="taylor"):
     save(model, source)
     scores.mkdir(exist_ok=True)
     save_file(CRITERIA[criterion](Sample(model, prepared, 8, TASK, weights=weights)), scores / "scores.safetensors")
+    if settings.curves:
+        measure(source, tmp_path, settings, 0, scores)
     prune(source, scores, tmp_path, tmp_path, number, criterion, settings, 0, out)
     return load(out), read_json(out / "plan.json")
 

@@ -90,6 +90,7 @@ def test_dag_follows_the_recipe() -> None:
         "data": "a/b.csv",
         "model": "tasks/sources",
         "student": "tasks/sources",
+        "curves": None,
         "rounds": {
             "r1": {"model": "models/dense", "after": "data/teacher", "early": early, "goal": _both(0.3, 0.3)},
             "r2": {"model": "models/rounds/r1", "after": "data/rounds/r1", "early": early, "goal": _both(0.5, 0.6)},
@@ -101,6 +102,16 @@ def test_dag_follows_the_recipe() -> None:
         },
         "quantize": {"pruned": {"models": "models/rounds", "reads": "data/rounds"}},
     }
+
+
+@pytest.mark.parametrize("allocation", ["uniform", "global", "sensitivity", "solve"])
+def test_curves_are_measured_where_the_allocation_goes_by_them(allocation: str) -> None:
+    """So one file of scores serves all budgets, and both allocations of each sort."""
+    found = dag(resolve(None, [f"prune.allocation={allocation}", "prune.rows=99"]))["curves"]
+    asked = {"align": 8, "reconstruct": True, "rows": 99, "batch_size": 32, "damping": 0.01}
+    assert found == (asked if allocation in ("sensitivity", "solve") else None)
+    other = resolve(None, [f"prune.allocation={allocation}", "prune.rows=99", "prune.rounds=[0.2]"])
+    assert dag(other)["curves"] == found
 
 
 def _both(head: float, neuron: float) -> dict[str, dict[str, float]]:

@@ -18,14 +18,16 @@ from tasks.recipe.load import dump, resolve
 from tasks.report.reasons import left, reasons
 from tasks.score import CRITERIA
 from tasks.score.criterion import Sample
+from tasks.score.sensitivity import measure
 
 
 @pytest.fixture
 def cut(finished_run: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Replaces the rounds of the run by real ones of a tiny model."""
     split = rows(24)
-    monkeypatch.setattr("tasks.prune.read_split", lambda *_: split)
-    monkeypatch.setattr("tasks.prune.read_task", lambda *_: TASK)
+    for module in ("tasks.prune", "tasks.score.sensitivity"):
+        monkeypatch.setattr(f"{module}.read_split", lambda *_: split)
+        monkeypatch.setattr(f"{module}.read_task", lambda *_: TASK)
 
     def rounds(name: str, criterion: str = "taylor", **changes: Any) -> Any:
         given = {"align": 4, "rows": 24, "batch_size": 8, **changes}
@@ -41,6 +43,8 @@ def cut(finished_run: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             scores, out = finished_run / f"data/scores/{key}", finished_run / f"models/cut/{key}"
             sample = Sample(load(source), split, 8, TASK, weights="weight" in recipe.prune.kinds)
             save_file(CRITERIA[criterion](sample), scores / "scores.safetensors")
+            if recipe.prune.curves:
+                measure(source, source, recipe.prune, 0, scores)
             teacher = finished_run / "data/teacher"
             prune(source, scores, source, teacher, number, criterion, recipe.prune, 0, out)
             source = out

@@ -11,7 +11,7 @@ from tasks.allocate.units import Units
 from tasks.families import family_of
 from tasks.modeling.inference import forward, logits
 from tasks.modeling.shrink import shrink
-from tasks.prune.curves import Sensitivity
+from tasks.score.sensitivity import Sensitivity
 
 
 def test_a_level_costs_what_the_model_without_its_units_is_off(model, split):

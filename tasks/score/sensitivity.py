@@ -1,26 +1,53 @@
 """Sensitivity: what a model loses when one group alone keeps fewer units."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from tasks.allocate.units import Units
+from tasks.allocate.levels import CURVES
+from tasks.allocate.units import Units, units_of
+from tasks.core.files import write_json
 from tasks.core.progress import progress
 from tasks.families import family_of
 from tasks.families.anatomy import WHOLE, WIDTH, Group
-from tasks.modeling.inference import forward, logits
+from tasks.modeling.checkpoint import load
+from tasks.modeling.inference import device, forward, logits
 from tasks.modeling.matrices import Matrix, layer_matrices
 from tasks.modeling.shrink import zero
+from tasks.recipe.pruning import Prune
 from tasks.reconstruct.fit import fit, nothing
 from tasks.reconstruct.layerwise import Stream
-from tasks.text.data import Split
+from tasks.score.trained import SCORES
+from tasks.text.data import Split, read_split
+from tasks.text.registry import read_task
 from tasks.text.task import TaskType
 
 LEVELS = 8
 """Numbers of units tried of each group, evenly spread, the full one among them."""
+
+
+def measure(model: Path, prepared: Path, settings: Prune, seed: int, scores: Path) -> None:
+    """Writes sensitivity.json beside the scores: of every group that is pruned, the loss by number of units kept.
+
+    Args:
+        model: the checkpoint that was scored.
+        settings: of the pruning that it is for; half of its rows are looked at, and some 512 at most.
+        scores: out of the score stage; the checkpoint in it, where there is one, takes the place of `model`.
+    """
+    source = load(scores / "model" if (scores / "model").is_dir() else model).to(device())
+    importance = load_file(scores / SCORES)
+    groups = [group for group in family_of(source.config.model_type).groups(source) if group.kind in settings.units]
+    units = {g.name: units_of(g, importance, settings.align) for g in groups if g.name in importance}
+    sample = read_split(prepared, "train", model).sample(settings.rows, seed)
+    looked = sample.take(range(0, len(sample), max(2, len(sample) // 512)))
+    damping = settings.damping if settings.reconstruct else None
+    measured = Sensitivity(source, looked, settings.batch_size, read_task(prepared), damping)(units)
+    write_json(scores / CURVES, measured)
 
 
 class Sensitivity:
