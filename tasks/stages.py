@@ -5,6 +5,7 @@ Each imports what it needs when it runs, so that a stage costs only its own impo
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tasks.core.rounds import ended, last_good, pass_through
@@ -64,8 +65,8 @@ def score(job: Job) -> None:
         measure(job.dep(job.item["model"]), job.dep("data/prepared"), recipe.prune, recipe.seed, out)
 
 
-def prune(job: Job) -> None:
-    """Choose the units to remove and remove them."""
+def prune(job: Job, moments: Path | None = None) -> None:
+    """Choose the units to remove and remove them; with `moments` as a draft."""
     from tasks.prune import prune as work
 
     scores, out = job.dep(f"data/scores/{job.key}"), job.out(f"models/cut/{job.key}")
@@ -85,6 +86,7 @@ def prune(job: Job) -> None:
         out,
         early=job.dep(job.item["early"]) if recipe.prune.rewind else None,
         gradual=recipe.finetune.gradual,
+        moments=moments,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from flows.search.jobs import jobs, view
 from flows.search.place import alone, clock
-from flows.search.stages import judge, measure
+from flows.search.stages import draft, judge, measure, moments, table
 from flows.search.store import ensure
 from tasks.core.files import read_json, tree_hash
 from tasks.core.rounds import PASSED, last_good
@@ -47,8 +47,15 @@ class Bench:
         self.workspace, self.home, self.shared, self.work = workspace, home, shared, work
         self.roots: list[Path] = []
 
-    def reach(self, recipe: Recipe, number: int, level: float, timed: bool) -> Figures:
+    def reach(self, recipe: Recipe, number: int, level: float, timed: bool, *, exact: bool = False) -> Figures:
         """Makes the trial up to level `number` of the search, and says what it is worth.
+
+        Args:
+            recipe: the trial's.
+            number: of the level.
+            level: see `at_level`.
+            timed: speed is asked for: measured, but of a draft read off the table of what units cost.
+            exact: what is cut in one shot is refitted layer by layer and timed too; otherwise it is a draft.
 
         Returns:
             The figures of a round's `verdict.json`; of a timed one also those of `times.json`; `model`, its path in
@@ -56,27 +63,38 @@ class Bench:
         """
         root = view(self.workspace, self.home / f"level{number}", at_level(recipe, level))
         stages = jobs(self.workspace, root, at_level(recipe, level))
-        model = self._make(stages, level)
-        like = stages["train"]
-        self._ensure(judge(model, like))
-        found: Figures = dict(read_json(root / judge(model, like).outs[0] / "verdict.json"))
+        like, drafted = stages["train"], not level and not exact and recipe.prune.drafted
+        model = self._make(stages, level, drafted=drafted)
+        if timed and drafted:
+            with alone(clock()):
+                self._ensure(table(like))
+        judged = judge(model, like, by_table=timed and drafted)
+        self._ensure(judged)
+        found: Figures = dict(read_json(root / judged.outs[0] / "verdict.json"))
         for name in ("round", "state", "because"):
             found.pop(name)
-        if timed:
+        if timed and drafted:
+            found |= read_json(root / judged.outs[0] / "times.json")
+        elif timed:
             with alone(clock()):
                 self._ensure(measure(model, like))
             found |= read_json(root / measure(model, like).outs[0] / "times.json")["models"]["candidate"]
         self.roots.append(root)
         return {**found, "model": model, "sha256": tree_hash(root / model)}
 
-    def _make(self, stages: dict[str, Job], level: float) -> str:
+    def _make(self, stages: dict[str, Job], level: float, *, drafted: bool) -> str:
         """The path of the model that the stages up to `level` lead to."""
         self._ensure(stages["prepare"])
         self._ensure(stages["train"])
         rounds = [name.partition("@")[2] for name in stages if name.startswith("finetune@")]
         if not level:
+            cut = stages["prune@r1"]
             self._ensure(stages["score@r1"])
-            self._ensure(stages["prune@r1"])
+            changed = cut.root / "data/scores/r1/model"  # the moments are those of the dense model
+            if drafted and not changed.is_dir():
+                self._ensure(moments(cut))
+                cut = draft(cut)
+            self._ensure(cut)
             return "models/cut/r1"
         for name in rounds:
             for group in ("score", "prune", "finetune"):

@@ -1,55 +1,118 @@
-"""What runs in the child of a worker: the pipeline's own stages, and the two that only a search has."""
+"""What runs in the child of a worker: the pipeline's own stages, and those that only a search has."""
 
 import os
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
 from tasks import stages
+from tasks.core.files import write_json
 from tasks.recipe.job import Job
 
-CHECKPOINTS = ("models/dense", "data/teacher", "data/prepared")
+DENSE, TEACHER, PREPARED = CHECKPOINTS = ("models/dense", "data/teacher", "data/prepared")
+MOMENTS, TABLE = "moments", "table"
 
 
-def judge(model: str, like: Job) -> Job:
-    """Quality, size and operations of the checkpoint `model`."""
-    return _job("judge", model, like)
+def moments(like: Job) -> Job:
+    """What every draft is refitted by."""
+    prune = like.recipe.prune
+    params = {"seed": like.recipe.seed, "kinds": list(prune.units), "rows": prune.rows, "batch_size": prune.batch_size}
+    return _job(MOMENTS, f"data/{MOMENTS}", (DENSE, PREPARED, "tasks/prune", "tasks/reconstruct"), params, like)
+
+
+def table(like: Job) -> Job:
+    """What units cost in time."""
+    params = {**_timing(like), "kinds": list(like.recipe.prune.units), "align": like.recipe.prune.align}
+    return _job(TABLE, f"data/{TABLE}", (DENSE, PREPARED, "tasks/quantize", "tasks/evaluate"), params, like)
+
+
+def draft(cut: Job) -> Job:
+    """The work of a stage `prune`, but that what stays is refitted quickly, by the moments."""
+    return replace(cut, stage=cut.stage.replace("prune", "draft"), deps=(*cut.deps, f"data/{MOMENTS}"))
+
+
+def judge(model: str, like: Job, *, by_table: bool = False) -> Job:
+    """Quality, size and operations of the checkpoint `model`, and what the table of times says of its speed."""
+    key, known = model.replace("/", "-"), (f"data/{TABLE}",) if by_table else ()
+    deps = (model, *CHECKPOINTS, *known, "tasks/evaluate")
+    return _job(f"judge@{key}", f"data/judge/{key}", deps, _timing(like), like)
 
 
 def measure(model: str, like: Job) -> Job:
     """Its speed."""
-    return _job("measure", model, like)
-
-
-def _job(stage: str, model: str, like: Job) -> Job:
     key = model.replace("/", "-")
-    return Job(
-        stage=f"{stage}@{key}",
-        recipe=like.recipe,
-        root=like.root,
-        deps=(model, *CHECKPOINTS, "tasks/evaluate"),
-        outs=(f"data/{stage}/{key}",),
-        params={"evaluate": like.recipe.evaluate.model_dump(mode="json"), "threads": like.recipe.threads},
-    )
+    return _job(f"measure@{key}", f"data/measure/{key}", (model, *CHECKPOINTS, "tasks/evaluate"), _timing(like), like)
+
+
+def _timing(like: Job) -> dict[str, Any]:
+    return {"evaluate": like.recipe.evaluate.model_dump(mode="json"), "threads": like.recipe.threads}
+
+
+def _job(stage: str, out: str, deps: tuple[str, ...], params: Mapping[str, Any], like: Job) -> Job:
+    return Job(stage=stage, recipe=like.recipe, root=like.root, deps=deps, outs=(out,), params=params)
 
 
 def run(job: Job) -> None:
-    """Does the work of a stage of dvc.yaml, or of `judge` and `measure`."""
-    group = job.stage.partition("@")[0]
-    if group not in ("judge", "measure"):
+    """Does the work of a stage of dvc.yaml, or of one above."""
+    work = WORK.get(job.stage.partition("@")[0])
+    if work is None:
         stages.run(job)
         return
     import torch
 
-    from tasks.evaluate.candidate import judge_candidate, time_candidate
-
     threads = job.recipe.threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
-    model, dense, teacher, prepared = (job.dep(path) for path in (job.deps[0], *CHECKPOINTS))
-    out, settings = job.out(job.outs[0]), job.recipe.evaluate
     job.start()
     try:
-        if group == "judge":
-            judge_candidate(model, dense, teacher, prepared, settings, job.recipe.task.metric, out)
-        else:
-            time_candidate(model, dense, prepared, settings, out)
+        work(job)
         job.publish(f"{threads} threads")
     finally:
         job.discard()
+
+
+def _gather(job: Job) -> None:
+    from tasks.prune.moments import gather
+
+    gather(job.dep(DENSE), job.dep(PREPARED), job.recipe.prune, job.recipe.seed, job.out(job.outs[0]))
+
+
+def _measure_table(job: Job) -> None:
+    from tasks.evaluate.table import measure_table
+
+    prune = job.recipe.prune
+    dense, prepared, out = job.dep(DENSE), job.dep(PREPARED), job.out(job.outs[0])
+    measure_table(dense, prepared, prune.units, prune.align, job.recipe.evaluate, out)
+
+
+def _draft(job: Job) -> None:
+    from tasks.reconstruct.apart import FILE
+
+    stages.prune(job, job.dep(f"data/{MOMENTS}") / FILE)
+
+
+def _judge(job: Job) -> None:
+    from tasks.evaluate.candidate import judge_candidate
+
+    model, dense, teacher, prepared = (job.dep(path) for path in (job.deps[0], *CHECKPOINTS))
+    metric, out = job.recipe.task.metric, job.out(job.outs[0])
+    judge_candidate(model, dense, teacher, prepared, job.recipe.evaluate, metric, out)
+    if f"data/{TABLE}" in job.deps:
+        from tasks.evaluate.table import predict
+
+        write_json(out / "times.json", predict(job.dep(f"data/{TABLE}"), model))
+
+
+def _measure(job: Job) -> None:
+    from tasks.evaluate.candidate import time_candidate
+
+    model, dense, prepared = (job.dep(path) for path in (job.deps[0], DENSE, PREPARED))
+    time_candidate(model, dense, prepared, job.recipe.evaluate, job.out(job.outs[0]))
+
+
+WORK: dict[str, Callable[[Job], None]] = {
+    MOMENTS: _gather,
+    TABLE: _measure_table,
+    "draft": _draft,
+    "judge": _judge,
+    "measure": _measure,
+}

@@ -7,10 +7,11 @@ from pathlib import Path
 
 from flows.search.jobs import is_done
 from flows.search.place import alone
+from flows.search.stages import MOMENTS, TABLE
 from tasks.core.files import replace
 from tasks.recipe.job import Job
 
-COMMON = ("prepare", "train", "score@r1")
+COMMON = ("prepare", "train", "score@r1", MOMENTS, TABLE)
 """Stages that most trials share; what comes after is a trial's own."""
 
 

@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -27,15 +26,17 @@ from tasks.prune.unused import with_vocabulary
 from tasks.prune.weights import folded, masks, of_what_stays, thin
 from tasks.recipe.goal import Amount
 from tasks.recipe.pruning import ALONG, Prune
+from tasks.reconstruct.apart import refit
+from tasks.reconstruct.layerwise import batched
 from tasks.reconstruct.units import reconstruct
-from tasks.text.data import Split, read_split
+from tasks.text.data import read_split
 from tasks.text.registry import read_task
 from tasks.training.reinit import kept_entries, reinitialize, rewind
 
 
 def prune(
     model: Path, scores: Path, prepared: Path, teacher: Path, number: int, criterion: str, settings: Prune, seed: int,
-    out: Path, early: Path | None = None, gradual: bool = False,
+    out: Path, early: Path | None = None, gradual: bool = False, moments: Path | None = None,
 ) -> None:  # fmt: skip
     """Writes the checkpoint without what round `number` (from 0) removes, and `plan.json`.
 
@@ -54,6 +55,7 @@ def prune(
             rebuilt tokenizer lies beside the checkpoint.
         early: checkpoint of the dense model early in its training, to whose weights goes back what stays.
         gradual: single weights stay; a share of them goes in the training that follows.
+        moments: file of `tasks/reconstruct/apart.py`: what stays is refitted by these sums, in seconds.
 
     Raises:
         UserError: the model has no such units, the criterion says nothing of them, or the goal is out of reach.
@@ -82,8 +84,10 @@ def prune(
     if facts["unselected"] != "remove":
         smaller = _anew(source, importance, chosen, criterion, weights, settings, seed + number, facts)
     else:
-        batches = _batches(sample, settings, source)
-        if settings.reconstruct and chosen.kept and not early:
+        batches = batched(sample, settings.batch_size, source.device)
+        if moments and chosen.kept:
+            facts["errors"] = refit(source, chosen.kept, load_file(moments), settings.damping)
+        elif settings.reconstruct and chosen.kept and not early:
             rows = list(sample.by_length(settings.batch_size))
             anew = None if criterion not in ALONG else lambda outputs, batch: task.loss(outputs, sample, rows[batch])
             kept, facts["errors"] = reconstruct(source, chosen.kept, batches, settings.damping, anew)
@@ -127,8 +131,3 @@ def _budget(
     groups = [g for g in family_of(model.config.model_type).groups(model) if g.kind in settings.units]
     prunable = sum(costs[group.name][cost] * group.count for group in groups)
     return float(dense[cost] * (1 - share) - (size(model, length)[cost] - prunable))
-
-
-def _batches(sample: Split, settings: Prune, model: PreTrainedModel) -> list[dict[str, Tensor]]:
-    batches = (sample.batch(rows) for rows in sample.by_length(settings.batch_size))
-    return [{name: torch.from_numpy(array).to(model.device) for name, array in batch.items()} for batch in batches]

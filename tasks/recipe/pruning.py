@@ -82,6 +82,11 @@ class Prune(Section):
         return self.model_dump(include=keys, mode="json") if self.allocation in ("sensitivity", "solve") else None
 
     @property
+    def drafted(self) -> bool:
+        """Whether a quick refitting of what stays is a draft of what this does."""
+        return self.reconstruct and self.unselected == "remove" and not self.rewind and "width" not in self.kinds
+
+    @property
     def goals(self) -> tuple[Goal, ...]:
         """What is gone after each round."""
         if isinstance(self.rounds, Cubic):

@@ -10,11 +10,18 @@ from transformers import PreTrainedModel
 
 from tasks.families import family_of
 from tasks.modeling.matrices import Matrix, watching
+from tasks.text.data import Split
 
 Batches = Sequence[Mapping[str, Tensor]]
 """Inputs of a model, each batch with its `attention_mask` (rows, length)."""
 Seen = dict[str, Tensor]
 """By name, the values (tokens, width) that one batch had there."""
+
+
+def batched(split: Split, batch_size: int, device: torch.device) -> Batches:
+    """All rows of a split, those of like length together."""
+    batches = (split.batch(rows) for rows in split.by_length(batch_size))
+    return [{name: torch.from_numpy(array).to(device) for name, array in batch.items()} for batch in batches]
 
 
 class Stream:

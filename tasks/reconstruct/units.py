@@ -96,6 +96,11 @@ def reconstruct(
     return _with(model, kept, joins), errors
 
 
+def joined(model: PreTrainedModel, kept: Kept) -> dict[str, Tensor]:
+    """Of each matrix that joins units, by name, which columns stay, bool (inputs,)."""
+    return {name: join.stay for name, join in _joins(model, kept)[0].items()}
+
+
 class _Dense:
     """What flows through a layer of the dense model, to be aimed at."""
 

@@ -21,7 +21,7 @@ from tasks.modeling.matrices import Matrix, layer_matrices
 from tasks.modeling.shrink import zero
 from tasks.recipe.pruning import Prune
 from tasks.reconstruct.fit import fit, nothing
-from tasks.reconstruct.layerwise import Stream
+from tasks.reconstruct.layerwise import Stream, batched
 from tasks.score.trained import SCORES
 from tasks.text.data import Split, read_split
 from tasks.text.registry import read_task
@@ -75,9 +75,7 @@ class Sensitivity:
             self.teacher = torch.from_numpy(logits(forward(self.model), self.split, self.batch_size))
         family = family_of(self.model.config.model_type)
         groups = {group.name: group for group in family.groups(self.model) if group.name in units}
-        device = self.model.device
-        batches = [{k: torch.from_numpy(v).to(device) for k, v in self.split.batch(r).items()} for r in self.rows]
-        stream = Stream(self.model, batches)
+        stream = Stream(self.model, batched(self.split, self.batch_size, self.model.device))
         if self.task.causal:
             self.base = self._loss(stream, 0)
         found: dict[str, dict[int, float]] = {}

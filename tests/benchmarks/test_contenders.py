@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from contenders import profile, rate, recovery, run, secateur, table, textbrewer
+from contenders import profile, rate, recovery, run, secateur, table
 from contenders.figures import Figures, chosen, figures, points
 from contenders.fronts import Point, best_other, front, speed_at
 from contenders.registry import CONTENDERS, DENSE, INT8, OURS
@@ -148,13 +148,6 @@ def test_every_recipe_of_ours_keeps_to_the_budget(point):
 def test_a_recipe_whose_chain_is_unknown_is_refused():
     with pytest.raises(ValueError, match="may name distill, prune"):
         secateur.read("chain: [fly]", STEPS, 0)
-
-
-def test_textbrewers_matches_are_those_of_its_examples():
-    found = textbrewer.matches(12, 3)
-    pairs = {loss: [(m["layer_T"], m["layer_S"]) for m in found if m["loss"] == loss] for loss in ("hidden_mse", "mmd")}
-    assert pairs["hidden_mse"] == [(0, 0), (4, 1), (8, 2), (12, 3)]
-    assert pairs["mmd"] == [([0, 0], [0, 0]), ([4, 4], [1, 1]), ([8, 8], [2, 2]), ([12, 12], [3, 3])]
 
 
 def test_raw_figures_keep_the_last_line_of_an_artefact(tmp_path):

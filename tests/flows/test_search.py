@@ -86,7 +86,9 @@ def test_what_trials_have_in_common_is_made_once(searched: Path) -> None:
     criteria = {trial.params["score.criterion"] for trial in done(searched)}
     assert calls["prepare"] == calls["train"] == 1
     assert calls["score@r1"] == len(criteria)
-    assert calls["prune@r1"] == 12  # the cut of the first level serves the others
+    assert calls["moments"] == 1
+    assert calls["draft@r1"] == 12
+    assert calls["prune@r1"] == sum(trial.user_attrs["reached"] > 0 for trial in done(searched))
 
 
 def test_only_the_promising_are_trained_and_none_that_cannot_meet_the_budget(searched: Path) -> None:

@@ -9,7 +9,7 @@ from contenders.contender import Contender, Job
 from contenders.recovery import distillation, recover, without_dropout
 from contenders.rows import loader
 
-KEPT = {"4": (0, 2, 3, 5), "3": (0, 2, 5), "2": (0, 5), "1": (0,)}
+KEPT = {"4": (0, 2, 3, 5), "3": (0, 2, 5), "2": (0, 5)}
 RATE = 2.0e-4
 """That of the quickstart's student."""
 
@@ -37,7 +37,7 @@ CONTENDER = Contender(
     points=tuple(KEPT),
     packages=("torch", "onnxruntime"),
     settings=(
-        "layers 0 2 3 5, 0 2 5, 0 5 or 0 of the dense model; AdamW 2e-4, warmup 10 %, linear to 0, no dropout; loss "
+        "layers 0 2 3 5, 0 2 5 or 0 5 of the dense model; AdamW 2e-4, warmup 10 %, linear to 0, no dropout; loss "
         "half true labels, half the dense model's logits at T 2; then as ort int8"
     ),
     make=make,

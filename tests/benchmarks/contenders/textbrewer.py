@@ -24,16 +24,12 @@ def make(job: Job) -> None:
     torch.manual_seed(job.seed)
     logging.getLogger("Distillation").setLevel(logging.WARNING)
     teacher, student = ort.load(job.dense), shallow(ort.load(job.dense), KEPT[job.point])
-    for model in (teacher, student):
-        model.config.output_hidden_states = True
     teacher.eval()
     student.train()
     with tempfile.TemporaryDirectory() as directory:
         distiller = GeneralDistiller(
             train_config=TrainingConfig(output_dir=directory, log_dir=None, device="cpu", ckpt_steps=job.steps),
-            distill_config=DistillationConfig(
-                temperature=TEMPERATURE, intermediate_matches=matches(teacher.config.num_hidden_layers, int(job.point))
-            ),
+            distill_config=DistillationConfig(temperature=TEMPERATURE),
             model_T=teacher, model_S=student, adaptor_T=_adaptor, adaptor_S=_adaptor,
         )  # fmt: skip
         warmup = {"num_warmup_steps": round(0.1 * job.steps), "num_training_steps": job.steps}
@@ -43,21 +39,11 @@ def make(job: Job) -> None:
                 scheduler_class=get_linear_schedule_with_warmup, scheduler_args=warmup,
                 max_grad_norm=1.0, num_steps=job.steps,
             )  # fmt: skip
-    student.config.output_hidden_states = False
     ort.deliver(student, job.out, steps=job.steps)
 
 
-def matches(deep: int, shallow: int) -> list[dict[str, Any]]:
-    """Hidden states by mean square and by MMD, evenly spread: its examples' L3_hidden_mse + L3_hidden_smmd."""
-    pairs = [(round(i * deep / shallow), i) for i in range(shallow + 1)]
-    common = {"feature": "hidden", "weight": 1}
-    near = [{"layer_T": t, "layer_S": s, "loss": "hidden_mse", **common} for t, s in pairs]
-    return near + [{"layer_T": [t, t], "layer_S": [s, s], "loss": "mmd", **common} for t, s in pairs]
-
-
 def _adaptor(batch: Any, outputs: Any) -> dict[str, Any]:
-    found = {"logits": outputs.logits, "hidden": outputs.hidden_states}
-    return {**found, "inputs_mask": batch["attention_mask"]}
+    return {"logits": outputs.logits}
 
 
 CONTENDER = Contender(
@@ -65,9 +51,9 @@ CONTENDER = Contender(
     points=tuple(KEPT),
     packages=("textbrewer", "onnxruntime"),
     settings=(
-        "students of the layers as `layers`; GeneralDistiller, temperature 8, hidden_mse and mmd matches evenly "
-        "spread, other losses at their defaults, AdamW 1e-4, warmup 10 %, linear to 0 (its experiments' settings; they "
-        "train 30 to 60 epochs); then as ort int8"
+        "students of the layers as `layers`; GeneralDistiller, temperature 8, losses at their defaults (the teacher's "
+        "logits alone), AdamW 1e-4, warmup 10 %, linear to 0; then as ort int8. With the hidden_mse and mmd matches of "
+        "its experiments, which train 30 to 60 epochs, 4 layers came to 65 % here: left out"
     ),
     make=make,
     from_int8=True,

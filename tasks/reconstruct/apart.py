@@ -1,0 +1,73 @@
+"""Every matrix refitted apart from the others, to what the model gave before anything was removed.
+
+One pass over the calibration rows serves any number of plans: it leaves, of each matrix that joins units, the sums
+over tokens that a fit needs. A plan then costs a least-squares fit for each of these. Unlike in `units.reconstruct` no
+matrix makes up for what those below it miss, so this judges a plan, and `units.reconstruct` carries it out.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from tasks.core.progress import progress
+from tasks.families import family_of
+from tasks.families.anatomy import WHOLE, WIDTH, Kept
+from tasks.modeling.matrices import layer_matrices, matrices
+from tasks.reconstruct.fit import fit, nothing
+from tasks.reconstruct.gram import Gram
+from tasks.reconstruct.layerwise import Batches, Stream
+from tasks.reconstruct.units import joined
+
+FILE = "moments.safetensors"
+
+
+def moments(model: PreTrainedModel, kinds: Sequence[str], batches: Batches) -> dict[str, Tensor]:
+    """By name of each matrix that joins units of `kinds`, "/0" and "/1" (halves of the batches) and what was summed.
+
+    "matrix" is X^T X (inputs, inputs) and "total" the sum of X (inputs,), float32; "tokens" their number, float64.
+    Memory: 8 inputs^2 bytes a matrix. Time: two passes of the model.
+    """
+    family, found = family_of(model.config.model_type), {}
+    groups = [group for group in family.groups(model) if group.kind in kinds and group.kind not in (*WHOLE, WIDTH)]
+    names = {group.cuts[-1].tensor for group in groups}
+    stream = Stream(model, batches)
+    for number, layer in enumerate(stream.layers):
+        joins = [matrix for matrix in layer_matrices(family, number, layer) if matrix.tensor in names]
+        sums = {matrix.tensor: nothing(matrix, outputs=False) for matrix in joins}
+        for batch, seen in enumerate(stream.advance(number, layer, joins)):
+            for name, halves in sums.items():
+                halves[batch % 2].add(seen[name])
+        for name, halves in sums.items():
+            for half, gram in enumerate(halves):
+                found[f"{name}/{half}/matrix"], found[f"{name}/{half}/total"] = gram.matrix.float(), gram.total.float()
+                found[f"{name}/{half}/tokens"] = torch.tensor(float(gram.tokens), dtype=torch.float64)
+        progress("layer", number + 1, len(stream.layers))
+    return {name: tensor.cpu() for name, tensor in found.items()}
+
+
+def refit(model: PreTrainedModel, kept: Kept, sums: Mapping[str, Tensor], damping: float) -> dict[str, float]:
+    """Makes the units not in `kept` give nothing and fits the matrices that join them; `model` keeps its shapes.
+
+    Args:
+        model: changed in place.
+        kept: as `shrink` takes it.
+        sums: the `moments` of the model.
+        damping: see `least_squares`.
+
+    Returns:
+        By name of the matrix, the share of its output's energy that is missed.
+    """
+    found = {matrix.tensor: matrix for matrix in matrices(model)}
+    errors = {}
+    for name, stay in joined(model, kept).items():
+        if not bool(stay.all()):
+            first, second = (_gram(sums, f"{name}/{half}", stay.device) for half in (0, 1))
+            errors[name] = fit(found[name], (first, second), stay, damping)
+    return errors
+
+
+def _gram(sums: Mapping[str, Tensor], key: str, device: torch.device) -> Gram:
+    matrix, total = (sums[f"{key}/{part}"].to(device, torch.float64) for part in ("matrix", "total"))
+    return Gram(matrix, total, int(sums[f"{key}/tokens"]))
