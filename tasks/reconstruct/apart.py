@@ -15,7 +15,7 @@ from tasks.core.progress import progress
 from tasks.families import family_of
 from tasks.families.anatomy import WHOLE, WIDTH, Kept
 from tasks.modeling.matrices import layer_matrices, matrices
-from tasks.reconstruct.fit import fit, nothing
+from tasks.reconstruct.fit import aimed, fit, nothing
 from tasks.reconstruct.gram import Gram
 from tasks.reconstruct.layerwise import Batches, Stream
 from tasks.reconstruct.units import joined
@@ -24,25 +24,25 @@ FILE = "moments.safetensors"
 
 
 def moments(model: PreTrainedModel, kinds: Sequence[str], batches: Batches) -> dict[str, Tensor]:
-    """By name of each matrix that joins units of `kinds`, "/0" and "/1" (halves of the batches) and what was summed.
+    """By name of each matrix that joins units of `kinds`, "/0" and "/1" (halves of the batches) and a field of `Gram`.
 
-    "matrix" is X^T X (inputs, inputs) and "total" the sum of X (inputs,), float32; "tokens" their number, float64.
-    Memory: 8 inputs^2 bytes a matrix. Time: two passes of the model.
+    Memory: 8 inputs * (inputs + outputs) bytes a matrix, float32. Time: two passes of the model.
     """
     family, found = family_of(model.config.model_type), {}
     groups = [group for group in family.groups(model) if group.kind in kinds and group.kind not in (*WHOLE, WIDTH)]
     names = {group.cuts[-1].tensor for group in groups}
     stream = Stream(model, batches)
     for number, layer in enumerate(stream.layers):
-        joins = [matrix for matrix in layer_matrices(family, number, layer) if matrix.tensor in names]
-        sums = {matrix.tensor: nothing(matrix, outputs=False) for matrix in joins}
-        for batch, seen in enumerate(stream.advance(number, layer, joins)):
+        joins = {m.tensor: m for m in layer_matrices(family, number, layer) if m.tensor in names}
+        sums = {name: nothing(matrix, outputs=False) for name, matrix in joins.items()}
+        for batch, seen in enumerate(stream.advance(number, layer, list(joins.values()))):
             for name, halves in sums.items():
                 halves[batch % 2].add(seen[name])
         for name, halves in sums.items():
-            for half, gram in enumerate(halves):
-                found[f"{name}/{half}/matrix"], found[f"{name}/{half}/total"] = gram.matrix.float(), gram.total.float()
-                found[f"{name}/{half}/tokens"] = torch.tensor(float(gram.tokens), dtype=torch.float64)
+            for half, gram in enumerate(aimed(joins[name], halves)):
+                for part, value in vars(gram).items():
+                    exact = value.float() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+                    found[f"{name}/{half}/{part}"] = exact
         progress("layer", number + 1, len(stream.layers))
     return {name: tensor.cpu() for name, tensor in found.items()}
 
@@ -69,5 +69,7 @@ def refit(model: PreTrainedModel, kept: Kept, sums: Mapping[str, Tensor], dampin
 
 
 def _gram(sums: Mapping[str, Tensor], key: str, device: torch.device) -> Gram:
-    matrix, total = (sums[f"{key}/{part}"].to(device, torch.float64) for part in ("matrix", "total"))
-    return Gram(matrix, total, int(sums[f"{key}/tokens"]))
+    matrix, total, cross, wanted = (
+        sums[f"{key}/{part}"].to(device, torch.float64) for part in ("matrix", "total", "cross", "wanted")
+    )
+    return Gram(matrix, total, int(sums[f"{key}/tokens"]), cross, wanted, float(sums[f"{key}/energy"]))

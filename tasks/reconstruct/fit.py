@@ -28,6 +28,12 @@ def nothing(matrix: Matrix, outputs: bool) -> Halves:
     return Gram.empty(*sizes), Gram.empty(*sizes)
 
 
+def aimed(matrix: Matrix, sums: Halves) -> Halves:
+    """The same sums; where nothing is wanted yet, what the matrix gives is."""
+    weight, bias = matrix.read(), None if matrix.bias is None else matrix.bias.detach()
+    return sums[0].aimed(weight, bias), sums[1].aimed(weight, bias)
+
+
 def fit(matrix: Matrix, sums: Halves, stay: Tensor, damping: float) -> float:
     """Sets the columns `stay` of a matrix and its bias to the fit, the others to 0; returns the fit's error.
 
@@ -38,6 +44,7 @@ def fit(matrix: Matrix, sums: Halves, stay: Tensor, damping: float) -> float:
     """
     weight, columns = matrix.read(), stay.nonzero().flatten()
     bias = None if matrix.bias is None else matrix.bias.detach()
+    sums = aimed(matrix, sums)
     found = least_squares(weight, sums[0] + sums[1], columns, bearable(weight, sums, columns, damping, bias), bias)
     values = torch.zeros_like(weight)
     values[:, columns] = found.weight

@@ -20,7 +20,7 @@ from tasks.modeling.inference import device, forward, logits
 from tasks.modeling.matrices import Matrix, layer_matrices
 from tasks.modeling.shrink import zero
 from tasks.recipe.pruning import Prune
-from tasks.reconstruct.fit import fit, nothing
+from tasks.reconstruct.fit import aimed, fit, nothing
 from tasks.reconstruct.layerwise import Stream, batched
 from tasks.score.trained import SCORES
 from tasks.text.data import Split, read_split
@@ -101,6 +101,7 @@ class Sensitivity:
             sums = nothing(matrix, outputs=False)
             for batch, seen in enumerate(stream.inputs(group.layer, layer, [matrix])):
                 sums[batch % 2].add(seen[matrix.tensor])
+            sums = aimed(matrix, sums)
         losses = {}
         for level in unit.levels(LEVELS).tolist():
             kept = unit.best(level)
