@@ -21,7 +21,7 @@ NOT_RECIPES = ("default", "pipeline")
 def resolve(recipe: Path | None, overrides: Sequence[str]) -> Recipe:
     """The defaults, changed by a recipe file, changed by `key.sub=value` settings.
 
-    Sections merge key by key; any other value, lists included, replaces what was there.
+    Sections merge key by key; any other value, lists and the search space included, replaces what was there.
 
     Args:
         recipe: A file, or the bare name of one in params/; None is the embedded quickstart.
@@ -173,10 +173,10 @@ def _setting(override: str) -> dict[str, Any]:
 
 
 def _merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with the values of `change`; mappings merge, everything else is replaced."""
+    """`base` with the values of `change`; mappings merge but the search space, everything else is replaced."""
     merged = copy.deepcopy(dict(base))
     for key, value in change.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        both = key != "space" and isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = _merge(merged[key], value) if both else value
     return merged
 

@@ -27,6 +27,7 @@ SETTINGS = (
     "prune.rounds=[{neuron: 0.5}]",
     "budget={max_drop: 0.1, speedup_b1: null, speedup_b32: null, max_flops: 0.8}",
     f"search.space={SPACE}",
+    "search.objectives=[quality, flops]",
     "search.heartbeat=60",
 )
 
@@ -247,4 +248,4 @@ def test_an_end_that_no_recipe_has_is_refused_at_the_door(root: Path) -> None:
     with pytest.raises(UserError, match=r"score.criterion = .tailor.: .*did you mean taylor"):
         go(root, 1, "search.space={score.criterion: {choices: [taylor, tailor]}}")
     with pytest.raises(UserError, match=r"quickstart has no search.space; name"):
-        search(root, None, (), None, 1, 1, None, Progress(), STAGES)
+        search(root, None, ["search.space=null"], None, 1, 1, None, Progress(), STAGES)
