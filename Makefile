@@ -50,7 +50,7 @@ bench: env bench-env ## the tables of tests/benchmarks: hours on a quiet machine
 	$(BIN)/python tests/benchmarks/compare.py
 	$(BIN)/python tests/benchmarks/criteria.py
 	PYTHONPATH=. $(BENCH)/bin/python tests/benchmarks/criteria_torch_pruning.py
-	for name in scoring growth overhead xlnet generators squad smollm2 decode; do $(BIN)/python tests/benchmarks/$$name.py || exit; done
+	for name in scoring growth overhead search xlnet generators squad smollm2 decode; do $(BIN)/python tests/benchmarks/$$name.py || exit; done
 
 bench-env: $(BENCH_READY) ## the environment of the tools that Secateur is compared with, in .venv-bench
 

@@ -1,0 +1,168 @@
+"""What a search costs, and what it finds: against one run of the quickstart, and against full trials drawn at random.
+
+    python tests/benchmarks/search.py                     # hours on a quiet machine; goes on where it stopped
+    python tests/benchmarks/search.py --only cost         # or front, or workers
+    python tests/benchmarks/search.py --table
+
+- cost: wall time of `secateur run quickstart`, of 20 trials of its space and of 200 drafts, each in an empty clone.
+- front: for three seeds the hypervolume, quality against latency on validation, after 20 trials of a search, of those
+  that were made to the end; and of 20 full trials drawn at random. It is the area between a front and the corner with
+  the worst of both in each. What the model that a search chooses loses against dense is shown on test too.
+- workers: trials an hour of one worker and of two, each with one thread of its own.
+
+Raw figures: tests/benchmarks/results/search.jsonl.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import raw
+from criteria import accuracies
+from loop import read, workspace
+
+RESULTS = raw.RESULTS / "search.jsonl"
+SEEDS, TRIALS, DRAFTS = (0, 1, 2), 20, 200
+ONE_SHOT = ["search.levels=[0]"]
+AT_RANDOM = ["search.sampler=random", "search.levels=[1]"]
+PARTS = ("cost", "front", "workers")
+Line = dict[str, Any]
+
+
+def main() -> None:
+    """Runs what is not there yet and prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--table", action="store_true", help="only print what is there")
+    parser.add_argument("--only", choices=PARTS, help="this part alone")
+    args = parser.parse_args()
+    if not args.table:
+        done = {line["run"] for line in raw.lines(RESULTS)}
+        for name, measure in runs().items():
+            if name not in done and name.startswith(args.only or PARTS):
+                raw.add(RESULTS, {"run": name, **measure()})
+    print(table(raw.lines(RESULTS)))
+
+
+def runs() -> dict[str, Any]:
+    """Everything that is measured, by name."""
+    found: dict[str, Any] = {
+        "cost quickstart": lambda: {"wall": timed(empty("search-cost"), "run", "quickstart")},
+        "cost trials": lambda: searched(empty("search-cost"), TRIALS),
+        "cost drafts": lambda: searched(empty("search-cost"), DRAFTS, ONE_SHOT),
+    }
+    for seed in SEEDS:
+        where = f"search-front{seed}"
+        found[f"front search {seed}"] = lambda s=seed, w=where: searched(workspace(w), TRIALS, [f"seed={s}"], "found")
+        found[f"front random {seed}"] = lambda s=seed, w=where: searched(
+            workspace(w), TRIALS, [f"seed={s}", *AT_RANDOM], "random"
+        )
+    for workers in (1, 2):
+        found[f"workers {workers}"] = lambda w=workers: searched(
+            empty("search-workers"), 2 * TRIALS, ["threads=1", *ONE_SHOT], workers=w, before=1
+        )
+    return found
+
+
+def searched(
+    root: Path, trials: int, settings: Sequence[str] = (), name: str = "search", workers: int = 1, before: int = 0
+) -> Line:
+    """A search, and what it came to.
+
+    Args:
+        before: trials that are not timed: they make what all have in common.
+    """
+    words = ["--name", name, "--workers", str(workers)]
+    if before:
+        timed(root, "search", "quickstart", settings, [*words[:2], "--trials", str(before)])
+    wall = timed(root, "search", "quickstart", settings, [*words, "--trials", str(trials)])
+    report = read(root / f".secateur/search/{name}/report/report.json")
+    known = ("number", "settings", "level", "ended", "figures", "qualities")
+    found = [{key: trial[key] for key in known} for trial in report["trials"]]
+    line = {"wall": wall, "trials": found, "front": report["front"], "best": report["best"], "timed": trials - before}
+    return line if report["best"] is None else {**line, "test": on_test(root, name, found[report["best"]])}
+
+
+def on_test(root: Path, name: str, trial: Line) -> dict[str, float]:
+    """Accuracy of the dense model and of a trial's on test, which no choice saw."""
+    home = root / f".secateur/search/{name}/trials/{trial['number']:04d}/level{len(trial['qualities']) - 1}"
+    models = {"dense": home / "models/dense", "chosen": home / trial["figures"]["model"]}
+    return {which: accuracies(model, home / "data/prepared", ("test",))["test"] for which, model in models.items()}
+
+
+def timed(root: Path, command: str, recipe: str, settings: Sequence[str] = (), more: Sequence[str] = ()) -> float:
+    """Wall seconds of `secateur COMMAND`, by the code of the workspace."""
+    words = [sys.executable, "-m", "flows.cli", command, recipe, *more]
+    words += [word for setting in settings for word in ("--set", setting)]
+    start = time.perf_counter()
+    ended = subprocess.run(words, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, check=False)
+    if ended.returncode not in (0, 1):  # 1: the budget was not met
+        sys.exit(ended.returncode)
+    return time.perf_counter() - start
+
+
+def empty(name: str) -> Path:
+    """A fresh clone, the one before removed."""
+    shutil.rmtree(Path(".secateur/benchmarks", name), ignore_errors=True)
+    return workspace(name)
+
+
+def points(line: Line) -> list[tuple[float, float]]:
+    """Quality and share of dense's latency of the trials that were made to the end."""
+    ends = [trial["figures"] for trial in line["trials"] if trial["level"] == 1]
+    return [(found["quality"], found["latency_share"]) for found in ends]
+
+
+def hypervolume(found: Sequence[tuple[float, float]], worst: tuple[float, float]) -> float:
+    """The area of (quality, latency) that a set dominates, from the corner `worst`."""
+    area, floor = 0.0, worst[0]
+    for quality, share in sorted(found, key=lambda one: (one[1], -one[0])):
+        if quality > floor and share < worst[1]:
+            area += (quality - floor) * (worst[1] - share)
+            floor = quality
+    return area
+
+
+def table(found: list[Line]) -> str:
+    """What was measured, as Markdown."""
+    lines = {line["run"]: line for line in found}
+    parts = []
+    if "cost quickstart" in lines:
+        one = lines["cost quickstart"]["wall"]
+        rows = [("`secateur run quickstart`", one)]
+        rows += [(text, lines[name]["wall"]) for name, text in COSTS.items() if name in lines]
+        parts.append("| from cold | s | of a run |\n|---|---|---|")
+        parts[-1] += "".join(f"\n| {text} | {wall:.0f} | {wall / one:.2f} |" for text, wall in rows)
+    pairs = [(s, lines.get(f"front search {s}"), lines.get(f"front random {s}")) for s in SEEDS]
+    if full := [(seed, one, other) for seed, one, other in pairs if one and other]:
+        head = ["seed", "made to the end", "hypervolume", "of 20 at random", "ratio", "s", "s at random"]
+        head.append("points the chosen one loses on test")
+        rows, ratios = [], []
+        for seed, one, other in full:
+            ours, theirs = points(one), points(other)
+            worst = (min(q for q, _ in [*ours, *theirs]), max(share for _, share in [*ours, *theirs]))
+            areas = [1000 * hypervolume(points, worst) for points in (ours, theirs)]
+            ratios.append(areas[0] / areas[1])
+            figures = (*(f"{area:.2f}" for area in areas), f"{ratios[-1]:.2f}")
+            lost = f"{100 * (one['test']['dense'] - one['test']['chosen']):.2f}" if "test" in one else "none chosen"
+            rows.append((str(seed), str(len(ours)), *figures, f"{one['wall']:.0f}", f"{other['wall']:.0f}", lost))
+        rows.append(("mean", "", "", "", f"{statistics.mean(ratios):.2f}", "", "", ""))
+        parts.append("\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]))
+    if {"workers 1", "workers 2"} <= lines.keys():
+        hourly = [3600 * lines[f"workers {n}"]["timed"] / lines[f"workers {n}"]["wall"] for n in (1, 2)]
+        parts.append("| workers, one thread each | drafts an hour | ratio |\n|---|---|---|")
+        parts[-1] += f"\n| 1 | {hourly[0]:.0f} | |\n| 2 | {hourly[1]:.0f} | {hourly[1] / hourly[0]:.2f} |"
+    return "\n\n".join(parts)
+
+
+COSTS = {"cost trials": f"`secateur search`, {TRIALS} trials", "cost drafts": f"{DRAFTS} drafts (`search.levels=[0]`)"}
+
+
+if __name__ == "__main__":
+    main()
