@@ -1,5 +1,11 @@
-"""A search in MLflow: a run for it, below it one for each trial; logged by the search alone, twice changes nothing."""
+"""A search in MLflow: a run for it, below it one for each trial; logged by the search alone, twice changes nothing.
 
+All that is logged is read from the study, so a server that goes away is told later what it missed.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -7,8 +13,9 @@ from mlflow.entities import Metric, Param
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from flows.database import address, connect, words
+from flows.database import Away, address, connect, words
 from flows.measurements import flat, numbers
+from flows.outbox import PATIENCE, POLL, answers
 from flows.redact import redacted
 from flows.registry import Registry
 from flows.search.place import Place
@@ -28,8 +35,14 @@ LABEL = "search"
 class Records:
     """The runs of one search; use it in a `with` block."""
 
-    def __init__(self, place: Place, recipe: Recipe, study: Study) -> None:
+    def __init__(self, place: Place, recipe: Recipe, study: Study, say: Callable[[str], None]) -> None:
         """Connects, and makes the experiment if need be.
+
+        Args:
+            place: The search's.
+            recipe: The one that trials are changes of.
+            study: Its trials.
+            say: Told when the server goes away, and when it is back.
 
         Raises:
             EnvironmentFault: The tracking server does not answer.
@@ -44,8 +57,14 @@ class Records:
         self._runs: dict[int, str] = {}
         self._levels: dict[int, int] = {}
         self._settled: set[int] = set()
+        self._say, self._away = say, ""
 
     def __enter__(self) -> "Records":
+        self._known()
+        return self
+
+    def _known(self) -> None:
+        """Takes up what the server has of this search; makes the search's run if it has none."""
         with words(self.uri):
             found = self.client.search_runs([self.experiment], f"tags.{SEARCH} = '{self.key}'", max_results=50_000)
             for run in found:
@@ -56,19 +75,19 @@ class Records:
                     continue
                 self._runs[int(number)] = run.info.run_id
                 self._levels[int(number)] = int(run.data.tags.get("levels", 0))
-                if run.info.status == "RUNNING":  # its search was killed
+                if run.info.status == "RUNNING" and not self._away:  # its search was killed
                     self.client.set_terminated(run.info.run_id, "KILLED")
                 if run.info.status == "FINISHED":
                     self._settled.add(int(number))
             if not self.run:
                 self.run = self._create(f"search {self.place.name}", {SEARCH: self.key})
                 self._params(self.run, flat(self.recipe.model_dump(mode="json")))
-        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        with words(self.uri):
+        if kind is None:
+            self._settle()
+        with contextlib.suppress(Away) if kind else contextlib.nullcontext(), words(self.uri):
             if kind is None:
-                self.sync()
                 self._models()
                 self.client.log_artifacts(self.run, str(self.place.report), "report")
             for number, run in self._runs.items():
@@ -77,12 +96,44 @@ class Records:
             failed = "FAILED" if kind and issubclass(kind, Exception) else "KILLED"
             self.client.set_terminated(self.run, failed if kind else "FINISHED")
 
-    def sync(self) -> None:
-        """Logs what the trials came to since the last call."""
-        with words(self.uri):
-            for trial in self.study.get_trials(deepcopy=False, states=(*DONE, TrialState.RUNNING)):
-                if first_number(trial) not in self._settled and VALUES in trial.user_attrs:
-                    self._trial(trial)
+    def sync(self) -> bool:
+        """Logs what the trials came to since the last call; whether the server took it.
+
+        Raises:
+            EnvironmentFault: MLflow refuses it, or its database is this workspace's own and fails.
+        """
+        if self._away and not answers(self.uri):
+            return False
+        try:
+            if self._away:
+                self._known()  # what it took before it went
+            with words(self.uri):
+                for trial in self.study.get_trials(deepcopy=False, states=(*DONE, TrialState.RUNNING)):
+                    if first_number(trial) not in self._settled and VALUES in trial.user_attrs:
+                        self._trial(trial)
+        except Away as error:
+            if not self.uri.startswith("http"):
+                raise
+            if not self._away:
+                self._say(f"{error}; the search goes on, and is recorded when it answers")
+            self._away = str(error)
+            return False
+        if self._away:
+            self._say("MLflow answers again")
+            self._away = ""
+        return True
+
+    def _settle(self) -> None:
+        """Returns when all is logged.
+
+        Raises:
+            EnvironmentFault: The server stays away.
+        """
+        end = time.monotonic() + PATIENCE
+        while not self.sync():
+            if time.monotonic() > end:
+                raise Away(f"{self._away}; the same command records what is missing")
+            time.sleep(POLL)
 
     def _trial(self, trial: FrozenTrial) -> None:
         number = first_number(trial)

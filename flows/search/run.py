@@ -66,7 +66,7 @@ def search(
         stack.enter_context(held(place))
         study = opened(place, one)
         write(place.recipe, dump(one))
-        records = stack.enter_context(Records(place, one, study))
+        records = stack.enter_context(Records(place, one, study, progress.say))
         crew = stack.enter_context(Crew(place, one, study, workers, deadline, command, stages))
         issue(study, trials)
         with Watch(progress, place, one, study, trials) as watch:

@@ -25,7 +25,8 @@ def distillation(teacher: nn.Module, temperature: float, alpha: float) -> Loss:
 
     def loss(logits: Tensor, batch: dict[str, Tensor]) -> Tensor:
         with torch.no_grad():
-            taught = teacher(**inputs(batch)).logits
+            taught = teacher(**inputs(batch)).logits.float()
+        logits = logits.float()
         soft = F.kl_div(
             F.log_softmax(logits / temperature, -1), F.log_softmax(taught / temperature, -1),
             reduction="batchmean", log_target=True,

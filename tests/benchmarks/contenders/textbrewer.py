@@ -43,7 +43,7 @@ def make(job: Job) -> None:
 
 
 def _adaptor(batch: Any, outputs: Any) -> dict[str, Any]:
-    return {"logits": outputs.logits}
+    return {"logits": outputs.logits.float()}  # at temperature 8 bfloat16 has no digits left
 
 
 CONTENDER = Contender(
