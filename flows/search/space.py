@@ -10,7 +10,7 @@ from optuna.trial import Trial
 from tasks.core.errors import UserError
 from tasks.recipe.load import changed
 from tasks.recipe.schema import Recipe
-from tasks.recipe.search import Choices, Range
+from tasks.recipe.search import Choices, Range, absent
 
 
 def distributions(recipe: Recipe) -> dict[str, BaseDistribution]:
@@ -48,6 +48,9 @@ def check(recipe: Recipe) -> None:
             f"the recipe {recipe.name} has no search.space; name settings and their ranges there, such as "
             "search: {space: {score.criterion: {choices: [taylor, fisher]}}}"
         )
+    given = recipe.model_dump(mode="json")
+    if missing := [found for key in recipe.search.space if (found := absent(given, key))]:
+        raise UserError("\n".join([f"search.space of the recipe {recipe.name}:", *(f"  {one}" for one in missing)]))
     ends = {key: _ends(entry) for key, entry in recipe.search.space.items()}
     wrong = []
     for key, values in ends.items():

@@ -13,7 +13,7 @@ from pydantic_core import PydanticKnownError
 from tasks.recipe.operating import Limits, Promote, Retrain
 from tasks.recipe.pruning import Prune, Score
 from tasks.recipe.quantizing import ACTIVATIONS_TOO, WEIGHT_ONLY, Quantize
-from tasks.recipe.search import SECTIONS, Search
+from tasks.recipe.search import ROUNDS, SECTIONS, Search, absent
 from tasks.recipe.section import Count, Positive, Section, Share
 from tasks.recipe.trainings import Dense, Distill, Finetune
 
@@ -136,13 +136,9 @@ class Recipe(Section):
                     f"search.space: {key}; a trial is a pruned model, made by settings of {', '.join(SECTIONS)}, "
                     "such as score.criterion"
                 )
-            at = given
-            for part in key.split("."):
-                there = list(map(str, range(len(at)))) if isinstance(at, list) else list(at) if at else []
-                if part not in there:
-                    raise ValueError(f"search.space: {key}: there is no {part}, but {', '.join(there) or 'nothing'}")
-                at = at[int(part)] if isinstance(at, list) else at[part]
-                at = at if isinstance(at, dict | list) else {}
+            # What a round names may be another thing with a setting on top: a search looks for it, a run need not.
+            if wrong := absent(given, ROUNDS if key.startswith(f"{ROUNDS}.") else key):
+                raise ValueError(f"search.space: {wrong}")
         return self
 
     @model_validator(mode="after")

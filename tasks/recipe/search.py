@@ -1,6 +1,7 @@
 """What a recipe may say of a search: which settings vary in which ranges, and what makes a result good."""
 
 import math
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidatorFunctionWrapHandler, field_validator, model_validator
@@ -10,7 +11,20 @@ from tasks.recipe.section import Count, Section
 Objective = Literal["quality", "latency", "flops", "size"]
 SECTIONS = ("train", "score", "prune", "finetune")
 """A trial is a pruned model: it is made by these."""
+ROUNDS = "prune.rounds"
 FORMS = "{low: 0.1, high: 0.5}, with log: true or step: 0.1 where wanted, or {choices: [a, b]}"
+
+
+def absent(given: Mapping[str, Any], key: str) -> str:
+    """What a recipe has not of a dotted key, or nothing."""
+    at: Any = given
+    for part in key.split("."):
+        there = list(map(str, range(len(at)))) if isinstance(at, list) else list(at) if at else []
+        if part not in there:
+            return f"{key}: there is no {part}, but {', '.join(there) or 'nothing'}"
+        at = at[int(part)] if isinstance(at, list) else at[part]
+        at = at if isinstance(at, dict | list) else {}
+    return ""
 
 
 class Range(Section):

@@ -21,7 +21,7 @@ def worth(recipe: Recipe, trained: float) -> dict[str, float]:
 
 
 def run(job: Job) -> None:
-    """Each out says what made it; `orders/hang` makes the first training that sees it wait to be killed."""
+    """Each out says what made it; `hang` makes the first training that sees it wait to be killed, `sleep` all slow."""
     orders = Path(os.environ["SEARCH_ORDERS"])
     group, _, key = job.stage.partition("@")
     with (orders / "calls").open("a") as log:
@@ -29,6 +29,8 @@ def run(job: Job) -> None:
     if group == "finetune" and (orders / "hang").is_file():
         (orders / "hang").rename(orders / "hanging")
         time.sleep(600)
+    if (orders / "sleep").is_file():
+        time.sleep(float((orders / "sleep").read_text()))
     job.start()
     try:
         for out in job.outs:

@@ -247,5 +247,7 @@ def test_an_end_that_no_recipe_has_is_refused_at_the_door(root: Path) -> None:
         go(root, 1, "search.space={prune.damping: {low: -1, high: 1}}")
     with pytest.raises(UserError, match=r"score.criterion = .tailor.: .*did you mean taylor"):
         go(root, 1, "search.space={score.criterion: {choices: [taylor, tailor]}}")
+    with pytest.raises(UserError, match=r"search.space of .*quickstart:\n  prune.rounds.2: there is no 2, but 0"):
+        go(root, 1, "search.space={prune.rounds.2: {low: 0.1, high: 0.5}}")
     with pytest.raises(UserError, match=r"quickstart has no search.space; name"):
         search(root, None, ["search.space=null"], None, 1, 1, None, Progress(), STAGES)

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from flows.workspace import identity
 from infra.stack import Stack
 from tests.flows.conftest import drive, make_workspace
 from tests.flows.test_compress import CHAIN
+from tests.flows.test_search import SETTINGS
 
 pytestmark = pytest.mark.long
 
@@ -30,8 +32,6 @@ def done(root: Path, stage: str) -> bool:
 
 def runs(stack: Stack, root: Path) -> list[Any]:
     """Of this workspace alone."""
-    from flows.workspace import identity
-
     client = MlflowClient(stack.mlflow.url)
     experiment = client.get_experiment_by_name("quickstart").experiment_id
     return list(client.search_runs([experiment], f"tags.workspace = '{identity(root)}'", max_results=1000))
@@ -81,3 +81,32 @@ def test_s3_away_for_some_stages(client: Stack, slow: Path) -> None:
     _, errors = run.communicate(timeout=300)
     assert run.returncode == 0, errors
     complete(client, slow)
+
+
+def test_mlflow_away_for_some_trials(client: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    monkeypatch.setenv("SEARCH_ORDERS", str(tmp_path))
+    (tmp_path / "sleep").write_text("0.5")
+    root, calls = make_workspace(tmp_path / "workspace"), tmp_path / "calls"
+
+    def drafts() -> int:
+        return calls.read_text().count("draft@r1") if calls.is_file() else 0
+
+    words = [word for setting in SETTINGS for word in ("--set", setting)]
+    search = drive(root, "search", "--trials", "6", "--workers", "1", *words)
+    until(lambda: drafts() >= 2)
+    client.mlflow.kill()
+    until(lambda: drafts() >= 5)
+    client.mlflow.start()
+    said, errors = search.communicate(timeout=200)
+    assert search.returncode == 0, errors
+    assert "the search goes on" in said + errors
+    there = MlflowClient(client.mlflow.url)
+    experiment = there.get_experiment_by_name("quickstart").experiment_id
+    found = there.search_runs([experiment], "tags.search LIKE '%:quickstart'", max_results=1000)
+    mine = [one for one in found if one.data.tags["search"].startswith(identity(root))]
+    assert Counter(one.info.run_name for one in mine) == Counter(
+        ["search quickstart", *(f"trial {number}" for number in range(6))]
+    )
+    assert {one.info.status for one in mine} == {"FINISHED"}
+    assert all("drop" in one.data.metrics for one in mine if one.info.run_name.startswith("trial"))
