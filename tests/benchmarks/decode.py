@@ -75,7 +75,7 @@ def directories() -> Iterator[tuple[str, str, Path]]:
             if not (ROOT / f"{model}-{method}").is_dir():
                 with whole(ROOT / f"{model}-{method}") as out:
                     settings = recipe.quantize.model_copy(update={"methods": (method,)})
-                    quantize(source, prepared, settings, recipe.seed, out)
+                    quantize(source, prepared, settings, recipe.task.metric, recipe.seed, out)
             yield model, method, ROOT / f"{model}-{method}" / method
 
 
