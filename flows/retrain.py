@@ -18,7 +18,7 @@ from flows.progress import Progress
 from flows.quiet import quiet
 from flows.request import Request
 from flows.retraining.alone import Refused, alone
-from flows.workspace import PIPELINE, find
+from flows.workspace import PIPELINE, Busy, find, locked
 from tasks.core.errors import EnvironmentFault, UserError
 from tasks.recipe.load import read, resolve
 from tasks.recipe.operating import Limits
@@ -41,7 +41,6 @@ def retrain(
     workspace = find(Path(root))
     request = Request(workspace, Path(recipe) if recipe else None, overrides, (), stages)
     quiet(workspace)
-    from flows.reaping.flow_runs import begin
     from flows.retraining.judge import Verdict
     from flows.retraining.schedule import caught_up
     from flows.retraining.tell import told
@@ -50,7 +49,7 @@ def retrain(
     limits = resolve(request.recipe, request.overrides).limits
     try:
         with alone(workspace):
-            begin(workspace, retraining=True)
+            _begun(workspace)
             caught_up()
             return told(request, _steps(request, limits, progress), progress)
     except Refused as refused:
@@ -59,6 +58,21 @@ def retrain(
     except (UserError, EnvironmentFault) as error:
         told(request, Verdict("failed", str(error)), progress)
         raise
+
+
+def _begun(workspace: Path) -> None:
+    """Ends what a kill left of this workspace's runs.
+
+    Raises:
+        Refused: A pipeline is at work here.
+    """
+    from flows.reaping.flow_runs import begin
+
+    try:
+        with locked(workspace):
+            begin(workspace, retraining=True)
+    except Busy as busy:
+        raise Refused(str(busy)) from None
 
 
 def _steps(request: Request, limits: Limits, progress: Progress) -> Any:

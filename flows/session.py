@@ -96,6 +96,7 @@ class Session:
 
     def record(self) -> None:
         """Logs what has no record yet, such as the results of a `dvc repro`; of a state restored, what is current."""
+        self.outbox.send()  # what waits there knows when a stage ran, and in which flow run
         for stage in self.dag.stages if self._restored else self.tracker.missing():
             self.tracker.record(stage)
 

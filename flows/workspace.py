@@ -75,6 +75,10 @@ def write(path: Path, text: str) -> None:
     partial.replace(path)
 
 
+class Busy(EnvironmentFault):
+    """Another pipeline runs in the workspace."""
+
+
 @contextmanager
 def locked(root: Path, who: str = "") -> Iterator[None]:
     """Holds the workspace: what is found half-done inside is then certain to be left from a kill.
@@ -84,11 +88,11 @@ def locked(root: Path, who: str = "") -> Iterator[None]:
         who: What holds it, for those who want it too.
 
     Raises:
-        EnvironmentFault: Another pipeline runs here; the kernel frees the lock when that process ends, however it ends.
+        Busy: Another pipeline runs here; the kernel frees the lock when that process ends, however it ends.
     """
 
-    def refuse(holder: str) -> EnvironmentFault:
-        return EnvironmentFault(
+    def refuse(holder: str) -> Busy:
+        return Busy(
             f"a pipeline is already running in this workspace ({holder}); wait for it, or stop it and run again"
         )
 

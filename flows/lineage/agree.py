@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flows import measurements
+from flows import git, measurements
 from flows.facts import facts, key
 from flows.lineage.chain import provenance, raws
 from flows.lineage.code import elsewhere
@@ -13,6 +13,7 @@ from flows.lineage.find import Found
 from flows.lineage.hashes import Hashes
 from flows.lineage.records import outs
 from flows.lineage.state import Entry, cached
+from flows.promotion import record as promotions
 from tasks.core.errors import EnvironmentFault
 from tasks.core.files import tree_hash
 from tasks.sources import cache_dir, fetch
@@ -66,9 +67,12 @@ def registered(it: Found) -> Iterator[Finding]:
     if it.version is None:
         return
     where, tags = f"{it.version.name} version {it.version.version}", it.version.tags
-    for name, value in facts(it.entry.name, it.entry.outs, it.entry.hashes).items():
+    wanted = facts(it.entry.name, it.entry.outs, it.entry.hashes)
+    if "sha256" in tags:  # of a version that was submitted to the gate, which goes by it
+        wanted["sha256"] = str(it.state.hashes.sha256(it.path))
+    for name, value in wanted.items():
         if _sorted(tags.get(name)) != _sorted(value):
-            yield where, "MLflow", f"tag {name} is {tags.get(name)}, by dvc.lock it is {value}"
+            yield where, "MLflow", f"tag {name} is {tags.get(name)}, of {it.path} it is {value}"
     try:
         with tempfile.TemporaryDirectory() as directory:
             other = _other(it, Path(it.records.download(it.version, directory)))
@@ -77,6 +81,20 @@ def registered(it: Found) -> Iterator[Finding]:
     else:
         if other:
             yield where, "MLflow", f"the registered {other} is not that of {it.path}"
+
+
+def decided(it: Found) -> Iterator[Finding]:
+    """The decisions on the model: their files against git and MLflow."""
+    home, files = it.state.home, it.state.hashes.files(it.path)
+    for decision in promotions.decisions(home):
+        if decision["model"].get("files") != files:
+            continue
+        file = promotions.path(home, decision["id"])
+        where, here = f"{decision['decision']} {decision['id']}", file.read_text(encoding="utf-8")
+        if git.show(home, "HEAD", file.relative_to(home).as_posix()) != here:
+            yield where, "git", f"{file.relative_to(home)} is not what was committed"
+        if it.records.decision(decision["id"]) != decision:
+            yield where, "MLflow", f"{file.relative_to(home)} is not what was recorded"
 
 
 def copied(it: Found) -> Iterator[Finding]:

@@ -102,7 +102,7 @@ def chain(found: Found) -> Chain:
         measured=measured(tested, state.root / "data" / "times" / "test" / "times.json", found.path),
         raw=raws(state, entries),
         nodes=[_node(found, entry) for entry in entries],
-        decisions=[record for record in decisions(state.home) if record["model"]["files"] == files],
+        decisions=[record for record in decisions(state.home) if record["model"].get("files") == files],
     )
 
 

@@ -1,5 +1,6 @@
 """What MLflow holds of a chain: the record of each stage's result, and the versions of registered models."""
 
+import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -57,6 +58,14 @@ class Records:
         made = {*entry.outs.items(), *(here or {}).items()}
         like = [run for run in self.runs if run.info.run_name == entry.name and made & set(outs(run).items())]
         return next(iter([*same, *like]), None)
+
+    def decision(self, identity: str) -> Any | None:
+        """The record of a decision; None if there is none."""
+        experiment = self.client.get_experiment_by_name(self.experiment)
+        ids = [experiment.experiment_id] if experiment else []
+        found = self.client.search_runs(ids, f"tags.decision = '{identity}'") if ids else []
+        said = self.file(found[0].info.run_id, "record.json") if found else None
+        return json.loads(said) if said else None
 
     def file(self, run: str, path: str) -> bytes | None:
         """A file attached to a record; None if it is not."""

@@ -62,6 +62,7 @@ def verify(it: Found, evaluate: bool = False, key: Path | None = None) -> Iterat
         agree.sources(it, entries),
         *(agree.stage(it, entry) for entry in entries),
         agree.registered(it),
+        agree.decided(it),
         agree.copied(it),
         attestation.check(it, key),
         evaluated(it) if evaluate else (),

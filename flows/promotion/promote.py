@@ -14,6 +14,7 @@ from flows.database import address, words
 from flows.facts import facts
 from flows.lineage.attestation import place
 from flows.lineage.find import Found, found
+from flows.lineage.hashes import Hashes
 from flows.lineage.records import MODELS, Records
 from flows.lineage.state import LOCK
 from flows.promotion import champion
@@ -123,11 +124,10 @@ def rollback(root: Path, because: str, flow_run: str | None = None) -> Record:
             raise UserError(f"{recipe.name} has no previous champion to go back to; see secateur history")
         version = records.version(f"{MODELS}{recipe.name}/{before[PREVIOUS]}")
         with champion.files(records, version) as files:
+            model = {"files": Hashes(files).files(".")}
             check = Check("files", True, None, None, f"sha256 {tree_hash(files)}, as registered")
-        earlier = [*stack(decisions(root), recipe.name), None, None]
+        earlier = [*stack(decisions(root), recipe.name), None, None, None]
         kept = ("stage", "path", "out_md5", "sha256")
-        last = [one for one in decisions(root) if _is(one["model"], recipe.name, str(version.version))]
-        model = {"files": last[-1]["model"]["files"]} if last else {}
         return carry_out(
             root,
             {
@@ -238,7 +238,3 @@ def _who(root: Path, command: str, flow_run: str | None) -> dict[str, Any]:
         "flow_run": flow_run,
         "commit": git.head(root),
     }
-
-
-def _is(model: dict[str, Any], name: str, version: str) -> bool:
-    return model["name"] == name and model["version"] == version and "files" in model

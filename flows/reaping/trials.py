@@ -5,7 +5,7 @@ from pathlib import Path
 from flows.search.place import Place, held
 from flows.search.storage import opened, requeue
 from flows.workspace import PRIVATE, identity
-from tasks.core.errors import EnvironmentFault
+from tasks.core.errors import EnvironmentFault, UserError
 from tasks.recipe.load import read
 
 
@@ -18,6 +18,6 @@ def reap(root: Path) -> int:
             with held(place):
                 one = read(place.recipe)
                 ended += requeue(opened(place, one), f"{identity(root)}:", one.search.retries)
-        except EnvironmentFault:  # it is at work, or its storage does not answer: the next time then
+        except (EnvironmentFault, UserError):  # at work, or no storage: the next time; or of a recipe that is none now
             continue
     return ended

@@ -1,7 +1,11 @@
 """The gate at the end of a retraining: the new best model against the champion, once for each state."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from flows import git
+from flows.lineage.state import LOCK
 from flows.promotion.gate import Check
 from flows.promotion.promote import Grounds, promote
 from flows.promotion.record import decisions
@@ -9,7 +13,7 @@ from flows.promotion.transaction import CHAMPION, Record
 from flows.request import Request
 from flows.retraining.fetch import kept
 from flows.status import status
-from flows.workspace import PIPELINE
+from flows.workspace import PIPELINE, locked
 from tasks.recipe.load import read
 
 
@@ -43,14 +47,23 @@ def judged(request: Request, pipeline: str, data: list[Check], flow_run: str | N
     if last and last["pipeline"] == pipeline:
         return _verdict(last)
     found = status(root)
-    if not found["budget"]["best"]:
-        return Verdict("none", found["note"] or "no model of the run keeps the quality that the budget asks for")
     committed = kept(root, read(root / PIPELINE).data.source)
+    if not found["budget"]["best"]:
+        _committed(root, committed, "Retraining: no model keeps the quality")
+        return Verdict("none", found["note"] or "no model of the run keeps the quality that the budget asks for")
     grounds = Grounds(pipeline, data, committed, " ".join(("secateur", "retrain", *request.command[2:])))
     record = promote(root, None, flow_run, grounds)
     if record is None:
+        _committed(root, committed, "Retraining: the champion is made again")
         return Verdict("champion", f"{found['budget']['best']} is the champion already, byte for byte")
     return _verdict(record)
+
+
+def _committed(root: Path, paths: Sequence[str], words: str) -> None:
+    """Commits what was made, where no decision does."""
+    there = [path for path in (LOCK, PIPELINE.as_posix(), *paths) if (root / path).is_file()]
+    with locked(root):
+        git.commit(root, there, words)
 
 
 def _verdict(record: Record) -> Verdict:

@@ -10,8 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from mlflow import MlflowClient
 
 import tasks.gate
+from flows.lineage.chain import chain
+from flows.lineage.find import found
+from flows.lineage.verify import verify
 from flows.promotion import promote as work
 from flows.promotion.record import decisions
 from flows.promotion.show import history
@@ -150,3 +154,35 @@ def test_earlier_rows_are_those_the_candidate_did_not_learn_from(unbroken: Path,
     write_json(ours / "data.json", {**facts, "labels": ["good", "bad"]})
     with pytest.raises(UserError, match="the champion has the classes neg, pos, the candidate good, bad"):
         earlier(unbroken / PRUNED, unbroken / DENSE, theirs, ours, *arguments)
+
+
+def test_a_changed_decision_and_a_changed_hash_in_the_registry_are_found(
+    workspace: Path, measured: dict[str, Any]
+) -> None:
+    record = promote(workspace, DENSE)
+
+    def differences() -> list[tuple[str, str]]:
+        with found(workspace, "models:/quickstart@champion") as it:
+            return [(one.where, one.record) for one in verify(it)]
+
+    assert differences() == []
+    file = workspace / "promotions" / f"{record['id']}.json"
+    before = file.read_text()
+    file.write_text(before.replace('"decision": "promotion"', '"decision": "rollback"'))
+    where = f"rollback {record['id']}"
+    assert differences() == [(where, "git"), (where, "MLflow")]
+    file.write_text(before)
+    client = MlflowClient(f"sqlite:///{workspace / '.secateur' / 'mlflow.db'}")
+    client.set_model_version_tag("quickstart", "1", "sha256", "0" * 64)
+    assert differences() == [("quickstart version 1", "MLflow")]
+
+
+def test_a_clone_without_the_decisions_rolls_back(workspace: Path, measured: dict[str, Any]) -> None:
+    promote(workspace, DENSE)
+    promote(workspace, STUDENT)
+    for file in (workspace / "promotions").iterdir():
+        file.unlink()
+    record = work.rollback(workspace, "users complain")
+    assert record["after"] == {CHAMPION: "1", PREVIOUS: None, CHALLENGER: None}
+    with found(workspace, "models:/quickstart@champion") as it:
+        assert [one["id"] for one in chain(it).decisions] == [record["id"]]
