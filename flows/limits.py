@@ -5,11 +5,16 @@ import time
 
 import psutil
 
+from tasks.core.errors import EnvironmentFault
 from tasks.recipe.operating import StageLimits
 
 GB = 2**30
 POLL = 0.25
 """Seconds between two looks at the scale."""
+
+
+class Beyond(EnvironmentFault):
+    """A stage took more than it may."""
 
 
 class Watch:

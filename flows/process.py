@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from flows.child import Outcome, environment
+from flows.limits import Beyond
 from flows.workspace import private
 from tasks.core.errors import EnvironmentFault, PassingFault, UserError
 from tasks.recipe.job import Job
@@ -122,7 +123,7 @@ class Workers:
             sys.stderr.write(log.read_text(encoding="utf-8", errors="replace"))
             return EnvironmentFault(f"{stage} failed: {outcome.message} (see {shown}); {resume}")
         if outcome.kind == "limit":
-            return EnvironmentFault(f"{stage} {outcome.message}; {resume}")
+            return Beyond(f"{stage} {outcome.message}; {resume}")
         return PassingFault(f"{stage}: {outcome.message}; put that right and {resume}")
 
 

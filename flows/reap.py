@@ -4,6 +4,7 @@ secateur reap
 """
 
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -17,8 +18,7 @@ from flows.quiet import quiet
 from flows.reaping import records, trials
 from flows.reaping.flow_runs import GRACE
 from flows.reaping.flow_runs import reap as reap_flow_runs
-from flows.workspace import REAPER, RETRAINING, find, hold, identity, locked, private
-from tasks.core.errors import EnvironmentFault
+from flows.workspace import REAPER, RETRAINING, Busy, find, hold, identity, locked, private
 
 
 @flow(name="reap", persist_result=False, validate_parameters=False)
@@ -36,10 +36,6 @@ def reap(root: str = ".") -> State[None]:
         return Completed(name="Skipped", message=str(busy))
 
 
-class Busy(EnvironmentFault):
-    """A pipeline or a retraining is at work."""
-
-
 def closed(root: Path, own: set[UUID]) -> str:
     """Closes what was left open in Prefect, MLflow and Optuna, and says how much that was.
 
@@ -50,12 +46,10 @@ def closed(root: Path, own: set[UUID]) -> str:
         stack.enter_context(
             hold(private(root, RETRAINING), REAPER, lambda who: Busy(f"a retraining is at work ({who})"))
         )
-        try:
-            stack.enter_context(locked(root, REAPER))
-        except EnvironmentFault as error:
-            raise Busy(str(error)) from error
+        stack.enter_context(locked(root, REAPER))
         flow_runs = reap_flow_runs(root, own, retraining=True, since=GRACE)
         with words(address(root)):
             client = connect(root)
-            left = records.reap(client, lambda query: records.everywhere(client, query), identity(root))
-        return f"ended {flow_runs} flow runs, {left} records and {trials.reap(root)} trials whose process was gone"
+            ask = partial(records.everywhere, client)
+            left, back = records.reap(client, ask, identity(root)), trials.reap(root, client, ask)
+        return f"ended {flow_runs} flow runs, {left} records and {back} trials whose process was gone"

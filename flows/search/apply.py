@@ -46,6 +46,9 @@ def apply(
         progress.say(line)
     progress.say(f"wrote {path.relative_to(root)}")
     run(Request(root, path), progress)
+    if not digest:
+        progress.say(f"trial {number} was a draft; its settings are made to the end here for the first time")
+        return
     if tree_hash(root / model) != digest:
         raise EnvironmentFault(
             f"{model} is another model than that of trial {number}: code, packages, machine or a round's times differ"
@@ -65,7 +68,10 @@ def changes(before: Recipe, after: Recipe) -> list[str]:
 
 
 def _found(place: Place, recipe: Recipe, trial: str) -> tuple[int, Recipe, str, str]:
-    """The number of a trial, the recipe that makes its model, where the model lies then, and its hash."""
+    """The number of a trial, the recipe that makes its model, where the model lies then, and its hash.
+
+    Of a draft: its settings made to the end, and no hash.
+    """
     from flows.search.results import best, figures
     from flows.search.storage import DONE, opened
     from flows.search.trial import REACHED, VALUES
@@ -86,6 +92,7 @@ def _found(place: Place, recipe: Recipe, trial: str) -> tuple[int, Recipe, str, 
             raise UserError(f"--apply {trial}: {place.name} has the trials {', '.join(numbers) or '(none)'}, and best")
         found = numbers[trial]
     settings = changed(recipe, {**found.user_attrs[VALUES], "search.space": None})
-    wanted = at_level(settings, recipe.search.levels[found.user_attrs[REACHED]])
-    worth = figures(found)
-    return found.number, wanted, worth["model"], worth["sha256"]
+    worth, level = figures(found), recipe.search.levels[found.user_attrs[REACHED]]
+    if not level and settings.prune.drafted:
+        return found.number, settings, worth["model"], ""
+    return found.number, at_level(settings, level), worth["model"], worth["sha256"]

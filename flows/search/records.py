@@ -19,9 +19,9 @@ from flows.outbox import PATIENCE, POLL, answers
 from flows.redact import redacted
 from flows.registry import Registry
 from flows.search.place import Place
-from flows.search.results import best, figures, front
-from flows.search.storage import DONE, first_number
-from flows.search.trial import ENDED, VALUES, level_of
+from flows.search.results import best, figures, kept
+from flows.search.storage import DONE, ENDED, first_number
+from flows.search.trial import VALUES, level_of
 from flows.tracking import PARENT, experiment_of
 from flows.workspace import identity
 from tasks.recipe.schema import Recipe
@@ -170,7 +170,7 @@ class Records:
         registry = Registry(self.client, self.uri, self.experiment, self.recipe.name)
         done = self.study.get_trials(deepcopy=False, states=DONE)
         first = best(done, self.recipe)
-        for trial in sorted(front(done, self.recipe), key=lambda one: first is not None and one.number == first.number):
+        for trial in sorted(kept(done, self.recipe), key=lambda one: first is not None and one.number == first.number):
             found, number = figures(trial), first_number(trial)
             home = self.place.trial(number) / f"level{len(self.recipe.search.levels) - 1}" / str(found["model"])
             if home.is_dir():

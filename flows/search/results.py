@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 from optuna.importance import get_param_importances
-from optuna.study import Study
+from optuna.study import Study, create_study
 from optuna.trial import FrozenTrial, TrialState
 
 from flows.progress import Progress
 from flows.search.place import Place
 from flows.search.promote import from_ideal, fronts
-from flows.search.storage import DONE
-from flows.search.trial import ENDED, REACHED, VALUES, level_of, losses
+from flows.search.storage import DONE, ENDED
+from flows.search.trial import REACHED, VALUES, chosen, level_of, losses
 from tasks.core.files import write_json
-from tasks.recipe.budget import best as chosen
 from tasks.recipe.budget import judge
 from tasks.recipe.schema import Recipe
 
@@ -44,11 +43,15 @@ def front(trials: Sequence[FrozenTrial], recipe: Recipe) -> list[FrozenTrial]:
 
 def best(trials: Sequence[FrozenTrial], recipe: Recipe) -> FrozenTrial | None:
     """As a run chooses among its models: the fastest that keeps the quality, one within the whole budget first."""
-    known = {str(trial.number): trial for trial in finished(trials, recipe)}
-    reached = {name: figures(trial) for name, trial in known.items()}
-    models = {name: {**found, "validation_drop": found["drop"]} for name, found in reached.items()}
-    name = chosen({name: judge(recipe.budget, found) for name, found in reached.items()}, models)
-    return known[name] if name else None
+    known = {trial.number: trial for trial in finished(trials, recipe)}
+    number = chosen({number: figures(trial) for number, trial in known.items()}, recipe)
+    return None if number is None else known[number]
+
+
+def kept(trials: Sequence[FrozenTrial], recipe: Recipe) -> list[FrozenTrial]:
+    """The trials whose models are handed over: the front, and the best one last if it is not on it."""
+    ahead, first = front(trials, recipe), best(trials, recipe)
+    return ahead if first is None or first in ahead else [*ahead, first]
 
 
 def knee(trials: Sequence[FrozenTrial], recipe: Recipe) -> FrozenTrial | None:
@@ -62,12 +65,16 @@ def knee(trials: Sequence[FrozenTrial], recipe: Recipe) -> FrozenTrial | None:
 def importances(study: Study, recipe: Recipe) -> dict[str, dict[str, float]]:
     """By objective the share of each setting in what the better trials have in common (PED-ANOVA)."""
     done = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    trained = [trial for trial in done if trial.user_attrs.get(REACHED)]
+    done = trained if len(trained) > 3 else done  # a draft does not depend on how it would be trained
     found: dict[str, dict[str, float]] = {}
     for number, name in enumerate(recipe.search.objectives):
         if len({trial.values[number] for trial in done}) > 1:
+            part = create_study(directions=study.directions)
+            part.add_trials(done)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", UserWarning)  # it says that low targets are good; losses are
-                shares = get_param_importances(study, target=partial(_loss, recipe, number))
+                shares = get_param_importances(part, target=partial(_loss, recipe, number))
             found[name] = {key: float(share) for key, share in shares.items()}
     return found
 
@@ -108,10 +115,11 @@ def finish(place: Place, recipe: Recipe, study: Study, progress: Progress) -> No
     write_json(place.report / "report.json", found)
     search_report(found, place.report)
     done = {trial.number: trial for trial in study.get_trials(deepcopy=False, states=DONE)}
-    for number in found["front"]:
+    for number in [trial.number for trial in kept(list(done.values()), recipe)]:
         marks = [mark for mark in ("best", "knee") if found[mark] == number]
         said = f" ({', '.join(marks)})" if marks else ""
-        progress.say(f"front: trial {number}, {words(done[number], recipe)}{said}")
+        where = "front" if number in found["front"] else "beside the front"
+        progress.say(f"{where}: trial {number}, {words(done[number], recipe)}{said}")
     if found["best"] is None:
         progress.say("no trial that was made to its end keeps the quality that the budget asks for")
     progress.say(f"{len(done)} trials; report: {(place.report / 'report.html').relative_to(place.root)}")

@@ -58,7 +58,7 @@ def search(
     from flows.search.crew import Crew
     from flows.search.records import Records
     from flows.search.results import finish
-    from flows.search.storage import issue, opened
+    from flows.search.storage import DONE, answering, issue, opened
     from flows.search.watch import Watch
 
     deadline = time.time() + timeout if timeout else None
@@ -69,12 +69,15 @@ def search(
         records = stack.enter_context(Records(place, one, study, progress.say))
         crew = stack.enter_context(Crew(place, one, study, workers, deadline, command, stages))
         issue(study, trials)
-        with Watch(progress, place, one, study, trials) as watch:
+        with Watch(progress, place, one, study, trials) as watch, answering(one):
             while crew.look():
                 watch.show()
                 records.sync()
                 time.sleep(POLL)
             watch.show()
+            done = len(study.get_trials(deepcopy=False, states=DONE))
+        if done < trials and not (deadline and time.time() >= deadline):
+            progress.say(f"{trials - done} trials were given up after {one.search.retries} tries each (search.retries)")
         finish(place, one, study, progress)
 
 

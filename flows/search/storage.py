@@ -1,10 +1,14 @@
 """The study: its storage, its tickets (a waiting trial for each that is to be done), and trials whose worker died."""
 
+import contextlib
+import copy
 import json
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
 import optuna
+from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -19,12 +23,30 @@ from tasks.recipe.load import difference
 from tasks.recipe.schema import Recipe
 from tasks.recipe.search import Objective
 
-TICKET, WORKER, SPACE = "ticket", "worker", "recipe"
+TICKET, WORKER, SPACE, ENDED = "ticket", "worker", "recipe", "ended"
 DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 """How a trial that counts has ended."""
 FREE = ("storage", "heartbeat", "retries")
 """What may change when a search goes on."""
 PATIENCE = 60  # seconds that SQLite waits while another process writes
+
+
+@contextlib.contextmanager
+def answering(recipe: Recipe) -> Iterator[None]:
+    """Says in one sentence what a storage has to say that goes away in mid-search.
+
+    Raises:
+        EnvironmentFault: It does not answer.
+    """
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError) as error:
+        cause = str(error.__cause__ or error).strip().splitlines()
+        where = make_url(recipe.search.storage or "sqlite://").render_as_string(hide_password=True)
+        raise EnvironmentFault(
+            f"search.storage: {where} does not answer ({cause[0] if cause else type(error).__name__}); when it does, "
+            "the same command goes on"
+        ) from error
 
 
 def opened(place: Place, recipe: Recipe) -> Study:
@@ -58,7 +80,7 @@ def facts(recipe: Recipe) -> dict[str, Any]:
     flat: dict[str, Any] = {}
 
     def walk(prefix: str, value: Any) -> None:
-        if isinstance(value, dict) and prefix != "search.space.":
+        if isinstance(value, dict) and (prefix == "search.space." or not prefix.startswith("search.space.")):
             for key, inner in value.items():
                 walk(f"{prefix}{key}.", inner)
         else:
@@ -70,13 +92,34 @@ def facts(recipe: Recipe) -> dict[str, Any]:
 
 def issue(study: Study, trials: int) -> None:
     """Makes tickets until so many trials are done, at work or waiting; tickets above that are withdrawn."""
-    waiting = [trial for trial in study.get_trials(deepcopy=False) if trial.state == TrialState.WAITING]
-    taken = sum(trial.state in (*DONE, TrialState.RUNNING) for trial in study.get_trials(deepcopy=False))
+    known = [trial for trial in study.get_trials(deepcopy=False) if TICKET in trial.user_attrs]
+    waiting = [trial for trial in known if trial.state == TrialState.WAITING]
+    taken = sum(trial.state in (*DONE, TrialState.RUNNING) for trial in known)
     for _ in range(trials - taken - len(waiting)):
         study.enqueue_trial({}, user_attrs={TICKET: True})
     fresh = [trial for trial in waiting if not trial.params]
     for trial in fresh[max(0, trials - taken) :]:
-        study.tell(trial.number, state=TrialState.FAIL)
+        with contextlib.suppress(UpdateFinishedTrialError):  # a worker was quicker to take it, and to end it
+            study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)  # `tell` knows no waiting trial
+
+
+class Again(RetryHeartbeatStaleTrialCallback):
+    """Puts a failed trial back, with its settings, its levels and nothing that its worker said of how it ended."""
+
+    def __init__(self, retries: int) -> None:
+        """At most so many times."""
+        super().__init__(max_retry=retries)
+        self.retries = retries
+
+    def __call__(self, study: Study, trial: FrozenTrial) -> None:
+        """What Optuna calls for a trial that gave no sign of life for too long."""
+        fresh = copy.copy(trial)
+        fresh.user_attrs = {key: value for key, value in trial.user_attrs.items() if key not in (WORKER, ENDED)}
+        super().__call__(study, fresh)
+
+    def may(self, trial: FrozenTrial) -> bool:
+        """Whether it was put back less often than that."""
+        return len(self.retry_history(trial)) < self.retries
 
 
 def requeue(study: Study, dead: str, retries: int) -> int:
@@ -92,7 +135,7 @@ def requeue(study: Study, dead: str, retries: int) -> int:
         worker = trial.user_attrs.get(WORKER, "")
         if worker == dead or (dead.endswith(":") and worker.startswith(dead)):
             study.tell(trial.number, state=TrialState.FAIL)
-            RetryHeartbeatStaleTrialCallback(max_retry=retries)(study, trial)
+            Again(retries)(study, trial)
             ended += 1
     return ended
 
@@ -104,7 +147,7 @@ def requeue_silent(study: Study, heartbeat: int, retries: int) -> None:
         late = begun is not None and datetime.now() - begun > timedelta(seconds=2 * heartbeat)
         if late and WORKER not in trial.user_attrs:
             study.tell(trial.number, state=TrialState.FAIL)
-            RetryHeartbeatStaleTrialCallback(max_retry=retries)(study, trial)
+            Again(retries)(study, trial)
 
 
 def first_number(trial: FrozenTrial) -> int:
@@ -129,7 +172,7 @@ def _study(place: Place, recipe: Recipe) -> Study:
             url,
             engine_kwargs={"connect_args": {"timeout": PATIENCE}} if url.startswith("sqlite") else {},
             heartbeat_interval=search.heartbeat,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=search.retries),
+            heartbeat_stale_trial_callback=Again(search.retries),
         )
         if url.startswith("sqlite"):
             _one_at_a_time(storage.engine)

@@ -8,11 +8,22 @@ from pathlib import Path
 from flows.search.jobs import is_done
 from flows.search.place import alone
 from flows.search.stages import MOMENTS, TABLE
+from tasks.core.errors import UserError
 from tasks.core.files import replace
 from tasks.recipe.job import Job
 
+GIVEN = ("prepare",)
+"""Those that no trial has a say in."""
 COMMON = ("prepare", "train", "score@r1", MOMENTS, TABLE)
 """Stages that most trials share; what comes after is a trial's own."""
+
+
+class NotTheirs(Exception):
+    """A mistake that was met in a trial and is none of its settings'."""
+
+    def __init__(self, mistake: UserError) -> None:
+        super().__init__(str(mistake))
+        self.mistake = mistake
 
 
 def ensure(job: Job, shared: Path, others: Sequence[Path], work: Callable[[Job], None]) -> bool:
@@ -23,6 +34,9 @@ def ensure(job: Job, shared: Path, others: Sequence[Path], work: Callable[[Job],
         shared: Where outs of common stages are kept.
         others: Roots whose outs may be the same: of earlier levels of the trial, the workspace.
         work: Does a job.
+
+    Raises:
+        NotTheirs: A stage before all that a trial varies found a mistake.
     """
     if is_done(job, job.root):
         return False
@@ -36,7 +50,10 @@ def ensure(job: Job, shared: Path, others: Sequence[Path], work: Callable[[Job],
     key = job.scratch().name  # it names inputs, code and params
     with alone(shared / f"{key}.lock"):
         if not is_done(job, shared / key):
-            work(job)
+            try:
+                work(job)
+            except UserError as mistake:
+                raise NotTheirs(mistake) if job.stage in GIVEN else mistake from None
             _give(job, shared / key)
             return True
     _take(job, shared / key, copy=False)

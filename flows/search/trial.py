@@ -2,28 +2,31 @@
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from optuna.exceptions import TrialPruned
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from flows.limits import Beyond
 from flows.search.level import Bench, Figures
-from flows.search.place import Place
+from flows.search.place import Place, alone
 from flows.search.promote import expected, fronts, goes_on
 from flows.search.space import suggested
-from flows.search.storage import WORKER, first_number
+from flows.search.storage import ENDED, WORKER, first_number
 from tasks.core.errors import UserError
-from tasks.recipe.budget import Check, judge
+from tasks.recipe.budget import Check, best, judge
 from tasks.recipe.job import Job
 from tasks.recipe.load import changed
 from tasks.recipe.schema import Recipe
 from tasks.recipe.search import Objective
 
-REACHED, ENDED, VALUES = "reached", "ended", "values"
-"""User attributes of a trial: its level, why it went no further, its settings."""
+REACHED, VALUES = "reached", "values"
+"""User attributes of a trial: its level, its settings. ENDED of the storage: why it went no further."""
 COSTS = {"latency": "latency_share", "flops": "flops_share", "size": "parameters_share"}
+DOUBT = 1.1
+"""How many times as fast a draft may turn out to be as the table of times says."""
 LIVE = (TrialState.COMPLETE, TrialState.RUNNING)
 
 
@@ -44,10 +47,13 @@ def trying(place: Place, recipe: Recipe, worker: str, work: Callable[[Job], None
         trial.set_user_attr(VALUES, values)
         home = place.trial(first_number(one))
         try:
-            figures = _levels(
-                trial, changed(recipe, {**values, "search.space": None}), Bench(place.root, home, place.shared, work)
-            )
-        except UserError as error:  # settings that are right each by itself may ask for what no model has
+            with alone(home.with_suffix(".lock")):  # from a worker that was thought dead and is not
+                figures = _levels(
+                    trial,
+                    changed(recipe, {**values, "search.space": None}),
+                    Bench(place.root, home, place.shared, work),
+                )
+        except (UserError, Beyond) as error:  # settings that are right each by itself may ask for what no model has
             trial.set_user_attr(ENDED, str(error))
             shutil.rmtree(home, ignore_errors=True)
             raise TrialPruned(str(error)) from error
@@ -55,8 +61,8 @@ def trying(place: Place, recipe: Recipe, worker: str, work: Callable[[Job], None
             reached = check.limit if check.reached is None else check.reached
             broken = reached - check.limit if check.name.startswith("max_") else check.limit - reached
             trial.set_constraint(check.name, min(broken, 0.0) if check.met else max(broken, 1e-9))
-        if not _on_front(trial, figures, recipe):
-            for path in [*home.glob("level*/models/**/*.safetensors"), *home.glob("level*/**/provenance.json")]:
+        if not _worth_keeping(trial, figures, recipe):
+            for path in [*home.glob("level*/**/provenance.json"), *home.glob("level*/models/**/*.safetensors")]:
                 path.unlink()  # what stays is small; without its provenance it is no out
         return [value(figures, name) for name in recipe.search.objectives]
 
@@ -94,10 +100,10 @@ def _levels(trial: Trial, recipe: Recipe, bench: Bench) -> Figures:
         trial.set_user_attr(REACHED, number)
         if number + 1 == len(search.levels):
             break
-        if missed := _too_dear(figures, recipe):
+        if missed := _too_dear(figures, recipe, level):
             trial.set_user_attr(ENDED, f"cannot meet the budget: {'; '.join(map(str, missed))}")
             break
-        others = [found for found in _at(trial.study, trial.number, number) if not _too_dear(found, recipe)]
+        others = [found for found in _at(trial.study, trial.number, number) if not _too_dear(found, recipe, level)]
         peers = [losses(found, recipe) for found in others]
         excess = _excess([*others, figures], trial.study, number, recipe)
         if not goes_on(losses(figures, recipe), peers, excess, search.reduction):
@@ -108,9 +114,11 @@ def _levels(trial: Trial, recipe: Recipe, bench: Bench) -> Figures:
     return figures
 
 
-def _too_dear(figures: Figures, recipe: Recipe) -> list[Check]:
-    """The limits on costs that a model misses; no training changes that."""
-    return [check for check in judge(recipe.budget, figures) if check.name != "max_drop" and not check.met]
+def _too_dear(figures: Figures, recipe: Recipe, level: float) -> list[Check]:
+    """The limits on costs that a model misses; no training changes that. Of a draft the speed is but foretold."""
+    doubt = 1.0 if level else DOUBT
+    hoped = {key: float(one or 0) * doubt if key.startswith("speedup") else one for key, one in figures.items()}
+    return [check for check in judge(recipe.budget, hoped) if check.name != "max_drop" and not check.met]
 
 
 def _excess(found: list[Figures], study: Study, number: int, recipe: Recipe) -> list[float]:
@@ -129,10 +137,18 @@ def _at(study: Study, own: int, number: int) -> list[Figures]:
     return [found for trial in trials if (found := level_of(trial, number)) is not None]
 
 
-def _on_front(trial: Trial, figures: Figures, recipe: Recipe) -> bool:
-    """Whether no other trial at the last level is better in all objectives: then its model is kept."""
+def chosen(found: Mapping[int, Figures], recipe: Recipe) -> int | None:
+    """Of trials at the last level, by number, the one that a run would choose; see `tasks/recipe/budget.py`."""
+    models = {str(number): {**one, "validation_drop": one["drop"]} for number, one in found.items()}
+    name = best({str(number): judge(recipe.budget, one) for number, one in found.items()}, models)
+    return int(name) if name else None
+
+
+def _worth_keeping(trial: Trial, figures: Figures, recipe: Recipe) -> bool:
+    """Whether no other trial at the last level is better in all objectives, or it is the one that would be chosen."""
     last = len(recipe.search.levels) - 1
     if trial.user_attrs[REACHED] < last:
         return False
-    rivals = [losses(found, recipe) for found in _at(trial.study, trial.number, last)]
-    return bool(fronts(np.array([*rivals, losses(figures, recipe)]))[-1] == 0)
+    rivals = _at(trial.study, trial.number, last)
+    front = fronts(np.array([losses(found, recipe) for found in (*rivals, figures)]))
+    return bool(front[-1] == 0) or chosen(dict(enumerate([*rivals, figures])), recipe) == len(rivals)

@@ -18,8 +18,8 @@ from rich.progress import Progress as Bars
 from flows.progress import Progress
 from flows.search.place import Place
 from flows.search.results import best, front, words
-from flows.search.storage import DONE
-from flows.search.trial import ENDED, REACHED
+from flows.search.storage import DONE, ENDED
+from flows.search.trial import REACHED
 from tasks.recipe.schema import Recipe
 
 
@@ -42,6 +42,7 @@ class Watch:
             console=progress.console,
             transient=True,
             disable=not progress.console.is_terminal,
+            speed_estimate_period=24 * 3600,  # a trial may take an hour
         )
         self.bar = self.bars.add_task("", total=trials, completed=len(self.told))
         self.begun = time.monotonic()

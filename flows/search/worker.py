@@ -14,7 +14,7 @@ from flows.process import PRELOAD, Workers
 from flows.quiet import quiet
 from flows.search.place import Place
 from flows.workspace import identity
-from tasks.core.errors import EnvironmentFault, UserError
+from tasks.core.errors import EnvironmentFault, PassingFault, UserError
 from tasks.recipe.load import read
 from tasks.recipe.schema import Recipe
 
@@ -39,11 +39,13 @@ def work(place: Place, recipe: Recipe, number: int, deadline: float, stages: str
     from optuna.trial import TrialState
 
     from flows.search.sampler import NoTicket
-    from flows.search.storage import WORKER, opened
+    from flows.search.storage import WORKER, Again, opened
+    from flows.search.store import NotTheirs
     from flows.search.trial import trying
 
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     study = opened(place, recipe)
+    again = Again(recipe.search.retries)
     own = f"{identity(place.root)}:{os.getpid()}"
     preload = (*PRELOAD, STAGES) if stages == STAGES else ()
     with Workers(place.worker(number), recipe, command, stages, preload) as workers:
@@ -55,6 +57,13 @@ def work(place: Place, recipe: Recipe, number: int, deadline: float, stages: str
                 study.optimize(objective, n_trials=1)
             except NoTicket:
                 return
+            except NotTheirs as fault:
+                raise fault.mistake from None
+            except PassingFault:
+                failed = [one for one in study.get_trials(deepcopy=False) if one.user_attrs.get(WORKER) == own][-1]
+                if not again.may(failed):
+                    raise
+                again(study, failed)
             except (ValueError, UpdateFinishedTrialError):
                 mine = [one for one in study.get_trials(deepcopy=False) if one.user_attrs.get(WORKER) == own]
                 if not mine or mine[-1].state != TrialState.FAIL:

@@ -1,9 +1,11 @@
 """Stages of a search that take no time: what a trial is worth follows from its settings by a formula."""
 
 import os
+import signal
 import time
 from pathlib import Path
 
+from tasks.core.errors import UserError
 from tasks.core.files import write_json
 from tasks.core.rounds import VERDICT
 from tasks.recipe.job import Job
@@ -21,7 +23,11 @@ def worth(recipe: Recipe, trained: float) -> dict[str, float]:
 
 
 def run(job: Job) -> None:
-    """Each out says what made it; `hang` makes the first training that sees it wait to be killed, `sleep` all slow."""
+    """Each out says what made it, after what the files in the directory of orders ask for.
+
+    `hang`: the first training that sees it waits to be killed; `kill`: the first draft is killed; `sleep`: all take so
+    many seconds; `mistake`: the data are no good.
+    """
     orders = Path(os.environ["SEARCH_ORDERS"])
     group, _, key = job.stage.partition("@")
     with (orders / "calls").open("a") as log:
@@ -29,6 +35,11 @@ def run(job: Job) -> None:
     if group == "finetune" and (orders / "hang").is_file():
         (orders / "hang").rename(orders / "hanging")
         time.sleep(600)
+    if group == "prepare" and (orders / "mistake").is_file():
+        raise UserError("the data have no column stars")
+    if group == "draft" and (orders / "kill").is_file():
+        (orders / "kill").unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
     if (orders / "sleep").is_file():
         time.sleep(float((orders / "sleep").read_text()))
     job.start()

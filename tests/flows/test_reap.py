@@ -3,6 +3,7 @@
 import os
 import time
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -11,9 +12,11 @@ import pytest
 from mlflow import MlflowClient
 
 import flows.reap
+from flows.database import connect
 from flows.reap import closed, reap
 from flows.reaping import flow_runs
 from flows.reaping.flow_runs import tag
+from flows.reaping.records import everywhere
 from flows.retraining.alone import alone
 from flows.workspace import identity
 from tests.flows.test_kill import running_in_mlflow
@@ -109,10 +112,18 @@ def test_trials_of_a_killed_search_are_put_back(workspace: Path, alive: bool) ->
     issue(study, 1)
     trial = study.ask()
     trial.set_user_attr(WORKER, f"{identity(workspace)}:999999999")
+    client = connect(workspace)
+    key = f"{identity(workspace)}:mine"
+    run = client.create_run(client.create_experiment("mine"), tags={"search": key}).info.run_id
+    find = partial(everywhere, client)
     if alive:
         with held(place):
-            assert trials.reap(workspace) == 0
+            assert trials.reap(workspace, client, find) == 0
+        assert client.get_run(run).info.status == "RUNNING"
         return
-    assert trials.reap(workspace) == 1
+    (place.home.parent / "a-recipe-of-another-day").mkdir()
+    (place.home.parent / "a-recipe-of-another-day" / "recipe.yaml").write_text("prune: {what: 1}\n")
+    assert trials.reap(workspace, client, find) == 1
+    assert client.get_run(run).info.status == "KILLED"
     states = [one.state for one in study.get_trials()]
     assert states == [optuna.trial.TrialState.FAIL, optuna.trial.TrialState.WAITING]

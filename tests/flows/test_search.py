@@ -160,6 +160,49 @@ def test_another_space_is_refused_with_what_changed(searched: Path) -> None:
         go(searched, 13, "evaluate.repeats=8")
     with pytest.raises(UserError, match=r"search.sampler was not set, is .random."):
         go(searched, 13, "search.sampler=random")
+    space = SPACE.replace("high: 0.9", "high: 0.8")
+    words = r"recipe: search.space.prune.rounds.0.neuron was .*0.9, .*, is .*0.8, .*; put that back"
+    with pytest.raises(UserError, match=words):
+        go(searched, 13, f"search.space={space}")
+
+
+def test_fewer_trials_are_asked_for_than_before(root: Path) -> None:
+    recipe, place = begun(root, None, SETTINGS, None)
+    study = opened(place, recipe)
+    issue(study, 5)
+    issue(study, 2)
+    assert Counter(trial.state for trial in study.get_trials()) == {TrialState.WAITING: 2, TrialState.FAIL: 3}
+    issue(study, 3)
+    assert Counter(trial.state for trial in study.get_trials())[TrialState.WAITING] == 3
+
+
+def test_a_mistake_in_the_data_is_that_of_no_trial(root: Path) -> None:
+    (root.parent / "mistake").touch()
+    with pytest.raises(UserError, match="the data have no column stars"):
+        go(root, 3)
+    assert done(root) == []
+    (root.parent / "mistake").unlink()
+    go(root, 3)
+    assert len(done(root)) == 3
+
+
+def test_a_trial_whose_stage_is_killed_is_taken_up_again(root: Path) -> None:
+    (root.parent / "kill").touch()
+    go(root, 3)
+    assert not (root.parent / "kill").exists()
+    check_whole(root, 3, failed=1)
+
+
+def test_a_draft_is_applied_without_being_compared(searched: Path) -> None:
+    from flows.search.apply import _found
+
+    recipe, place = begun(searched, None, SETTINGS, None)
+    for trial in done(searched):
+        number, wanted, _, digest = _found(place, recipe, str(trial.number))
+        assert number == trial.number
+        assert bool(digest) == (trial.user_attrs["reached"] > 0)
+        if not digest:  # made as the recipe says
+            assert wanted.finetune.epochs == recipe.finetune.epochs
 
 
 def test_two_workers_share_the_trials(root: Path) -> None:
