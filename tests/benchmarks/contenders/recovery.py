@@ -66,9 +66,14 @@ def recover(
     model.eval()
 
 
-def precision() -> AbstractContextManager[Any]:
-    """Mixed precision on a CPU made for bf16, as the product's `precision: auto`."""
-    return torch.autocast("cpu", torch.bfloat16, enabled=torch.cpu._is_avx512_bf16_supported())
+def precision(*, steps: bool = False) -> AbstractContextManager[Any]:
+    """Mixed precision on a CPU made for bf16, as the product's `precision: auto`.
+
+    Args:
+        steps: weights change within the block, so their casts must not be kept.
+    """
+    made = torch.cpu._is_avx512_bf16_supported()
+    return torch.autocast("cpu", torch.bfloat16, enabled=made, cache_enabled=not steps)
 
 
 def endless(batches: Iterable[Any]) -> Iterable[Any]:
