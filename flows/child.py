@@ -131,7 +131,7 @@ def _bug(error: Exception) -> Outcome:
 @contextmanager
 def _device(pool: str) -> Iterator[None]:
     """Waits until no other stage on this machine uses the GPU; a machine without one does not wait."""
-    if pool != "gpu" or not _has_gpu():
+    if pool != "gpu" or not has_gpu():
         yield
         return
     name = os.environ.get("CUDA_VISIBLE_DEVICES", "all").replace("/", "_").replace(",", "_")
@@ -145,7 +145,7 @@ def _device(pool: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _has_gpu() -> bool:
+def has_gpu() -> bool:
     """Whether there is one, as far as can be told without a library, or the user says so."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "") not in ("", "-1")
     return named or Path("/dev/kfd").exists() or any(Path("/dev").glob("nvidia[0-9]*"))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.search.jobs import jobs, view
-from flows.search.place import alone, clock
+from flows.search.place import timing, working
 from flows.search.stages import draft, judge, measure, moments, table
 from flows.search.store import ensure
 from tasks.core.files import read_json, tree_hash
@@ -66,8 +66,7 @@ class Bench:
         like, drafted = stages["train"], not level and not exact and recipe.prune.drafted
         model = self._make(stages, level, drafted=drafted)
         if timed and drafted:
-            with alone(clock()):
-                self._ensure(table(like))
+            self._ensure(table(like), timed=True)
         judged = judge(model, like, by_table=timed and drafted)
         self._ensure(judged)
         found: Figures = dict(read_json(root / judged.outs[0] / "verdict.json"))
@@ -76,8 +75,7 @@ class Bench:
         if timed and drafted:
             found |= read_json(root / judged.outs[0] / "times.json")
         elif timed:
-            with alone(clock()):
-                self._ensure(measure(model, like))
+            self._ensure(measure(model, like), timed=True)
             found |= read_json(root / measure(model, like).outs[0] / "times.json")["models"]["candidate"]
         self.roots.append(root)
         return {**found, "model": model, "sha256": tree_hash(root / model)}
@@ -100,12 +98,12 @@ class Bench:
             for group in ("score", "prune", "finetune"):
                 self._ensure(stages[f"{group}@{name}"])
             if len(rounds) > 1:  # what a round is worth decides whether there is another
-                with alone(clock()):
-                    self._ensure(stages[f"evaluate@{name}"])
+                self._ensure(stages[f"evaluate@{name}"], timed=True)
         root = stages["train"].root
         made = [name for name in rounds if not (root / "models/rounds" / name / PASSED).is_file()]
         good = last_good(root / "data/rounds", rounds) if len(rounds) > 1 else None
         return f"models/rounds/{good or made[-1]}"
 
-    def _ensure(self, job: Job) -> None:
-        ensure(job, self.shared, [*reversed(self.roots), self.workspace], self.work)
+    def _ensure(self, job: Job, *, timed: bool = False) -> None:
+        with timing() if timed else working():
+            ensure(job, self.shared, [*reversed(self.roots), self.workspace], self.work)

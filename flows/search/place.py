@@ -4,10 +4,11 @@ import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.child import has_gpu
 from flows.workspace import private
 from tasks.core.errors import EnvironmentFault
 
@@ -67,19 +68,42 @@ def held(place: Place) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def alone(file: Path) -> Iterator[None]:
+def alone(file: Path) -> AbstractContextManager[None]:
     """Waits until no other process holds `file`."""
+    return _holding(file, fcntl.LOCK_EX)
+
+
+@contextmanager
+def timing() -> Iterator[None]:
+    """Alone on this machine's clock: what began before is waited for, and nothing begins meanwhile."""
+    with alone(_temporary("turn")), alone(_temporary("clock")):
+        yield
+
+
+@contextmanager
+def working() -> Iterator[None]:
+    """Beside others that work, while nobody measures times on this machine; whoever waits to measure comes first.
+
+    With GPUs the workers have one each, and do not disturb one another.
+    """
+    with ExitStack() as stack:
+        if not has_gpu():
+            with alone(_temporary("turn")):
+                stack.enter_context(_holding(_temporary("clock"), fcntl.LOCK_SH))
+        yield
+
+
+@contextmanager
+def _holding(file: Path, kind: int) -> Iterator[None]:
     file.parent.mkdir(parents=True, exist_ok=True)
     # Read-only is enough for a lock, and works on a file that another user made.
     descriptor = os.open(file, os.O_RDONLY | (0 if file.exists() else os.O_CREAT), 0o644)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, kind)
         yield
     finally:
         os.close(descriptor)
 
 
-def clock() -> Path:
-    """The file that whoever measures times on this machine holds."""
-    return Path(tempfile.gettempdir()) / "secateur-clock.lock"
+def _temporary(name: str) -> Path:
+    return Path(tempfile.gettempdir()) / f"secateur-{name}.lock"
