@@ -3,7 +3,11 @@
 import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
+import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -138,6 +142,33 @@ def test_each_trial_is_one_run_below_that_of_the_search(searched: Path) -> None:
         assert run.data.metrics["quality"] == pytest.approx(
             done(searched)[int(run.data.tags["search.trial"])].values[0]
         )
+
+
+def test_optunas_dashboard_opens_on_the_storage(searched: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    storage = f"sqlite:///{searched}/.secateur/search/quickstart/study.db"
+    command = [Path(sys.executable).with_name("optuna-dashboard"), storage, "--host", "127.0.0.1", "--port", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        end = time.monotonic() + 120
+        while True:
+            try:
+                said = urllib.request.urlopen(f"http://127.0.0.1:{port}/api/studies", timeout=5).read()
+                break
+            except OSError:
+                assert time.monotonic() < end
+                assert server.poll() is None
+                time.sleep(0.2)
+        (study,) = json.loads(said)["study_summaries"]
+        assert study["study_name"] == "quickstart"
+        assert study["directions"] == ["maximize", "minimize"]
+        page = f"http://127.0.0.1:{port}/api/studies/{study['study_id']}"
+        assert len(json.loads(urllib.request.urlopen(page, timeout=30).read())["trials"]) == 12
+    finally:
+        server.kill()
+        server.wait()
 
 
 def test_one_worker_does_the_same_again_also_when_it_was_stopped_between(searched: Path, root: Path) -> None:
