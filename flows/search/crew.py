@@ -14,7 +14,7 @@ from optuna.study import Study
 from optuna.trial import TrialState
 
 from flows.search.place import Place
-from flows.search.storage import requeue, requeue_silent
+from flows.search.storage import WORKER, requeue, requeue_silent
 from flows.search.worker import ERROR
 from flows.workspace import identity
 from tasks.core.errors import EnvironmentFault, UserError
@@ -76,18 +76,19 @@ class Crew:
         requeue_silent(self.study, search.heartbeat, search.retries)
         trials = self.study.get_trials(deepcopy=False)
         waiting = sum(trial.state == TrialState.WAITING for trial in trials)
-        running = sum(trial.state == TrialState.RUNNING for trial in trials)
+        running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+        mine = sum(trial.user_attrs.get(WORKER, "").startswith(f"{identity(self.place.root)}:") for trial in running)
         late = time.time() >= self.deadline
         if not late:
             for number in range(self.size):
-                if number not in self.workers and len(self.workers) < waiting + running:
+                if number not in self.workers and len(self.workers) < waiting + mine:
                     self.workers[number] = self._start(number)
         return bool(self.workers) or (not late and bool(waiting or running))
 
     def _start(self, number: int) -> "subprocess.Popen[bytes]":
         words = [str(self.place.root), self.place.name, str(number), str(self.deadline), self.stages, *self.command]
         path = os.pathsep.join(p for p in (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")) if p)
-        with (self.place.worker(number) / "log").open("ab") as log:
+        with (self.place.worker(str(number)) / "log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "flows.search.worker", *words],
                 cwd=self.place.root,
@@ -102,7 +103,7 @@ class Crew:
         requeue(self.study, f"{identity(self.place.root)}:{worker.pid}", self.recipe.search.retries)
         if worker.returncode <= 0:  # out of work, or killed: the next look starts another if one is needed
             return
-        error, log = self.place.worker(number) / ERROR, self.place.worker(number) / "log"
+        error, log = self.place.worker(str(number)) / ERROR, self.place.worker(str(number)) / "log"
         kind, _, message = error.read_text(encoding="utf-8").partition("\n") if error.is_file() else ("", "", "")
         if kind == UserError.__name__:
             raise UserError(message)

@@ -1,14 +1,17 @@
-"""The deployment `search`: `secateur search` as a flow of Prefect, for a worker to run."""
+"""The deployments `search` and `search-worker`: `secateur search`, and one more worker for it, as flows of Prefect."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import flow
+from prefect.runtime import flow_run
 
 from flows.progress import Progress
+from flows.search.run import begun
 from flows.search.run import search as work
 from flows.search.worker import STAGES
-from flows.workspace import find
+from flows.workspace import find, identity
 
 
 @flow(name="search", persist_result=False, validate_parameters=False)
@@ -36,3 +39,30 @@ def search(
     """
     given = Path(recipe) if recipe else None
     work(find(Path(root)), given, overrides, name, trials, workers, timeout, Progress(), stages)
+
+
+@flow(name="search-worker", persist_result=False, validate_parameters=False)
+def search_worker(
+    recipe: str | None = None,
+    overrides: Sequence[str] = (),
+    name: str | None = None,
+    root: str = ".",
+    stages: str = STAGES,
+) -> None:
+    """Takes trials of a search that is at work elsewhere, from the same storage, until none waits.
+
+    Args:
+        recipe: As the search was given it; its storage is one that both reach.
+        overrides: `key=value` settings on top.
+        name: Of the search; None: the recipe's.
+        root: The workspace, or a directory in it: another clone, or the same.
+        stages: The module whose `run` does a stage's work.
+    """
+    from flows.search import worker
+    from flows.search.storage import answering
+
+    workspace = find(Path(root))
+    one, place = begun(workspace, Path(recipe) if recipe else None, overrides, name)
+    run = str(flow_run.get_id())
+    with answering(one):  # a heartbeat tells of its end: no search of this workspace answers for it
+        worker.work(place, one, run, f"{identity(workspace)}/{run}", math.inf, stages, ["secateur", "search"])

@@ -45,9 +45,9 @@ class Place:
         """A trial's own; `number` is the one it had when it was first taken up."""
         return self.home / "trials" / f"{number:04d}"
 
-    def worker(self, number: int) -> Path:
+    def worker(self, name: str) -> Path:
         """Logs of a worker process."""
-        directory = self.home / "workers" / str(number)
+        directory = self.home / "workers" / name
         directory.mkdir(parents=True, exist_ok=True)
         return directory
 

@@ -71,7 +71,7 @@ def solve(
         share = wanted if cost != "latency" else _guess(trials, wanted)
         command = ["secateur", "solve", *([str(recipe)] if recipe else [])]
         preload = (*PRELOAD, STAGES) if stages == STAGES else ()
-        with Workers(place.worker(0), one, command, stages, preload) as workers:
+        with Workers(place.worker("solve"), one, command, stages, preload) as workers:
             bench = Bench(root, place.home / "solve", place.shared, lambda job: workers.run(job, "gpu", lambda _: None))
             solved, found = _tried(bench, like, cost, wanted, share, progress)
     path = root / "params" / f"{place.name}-{cost}-{wanted:g}.yaml"

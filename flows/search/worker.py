@@ -7,6 +7,7 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 from flows.child import die_with_parent, environment
@@ -23,13 +24,16 @@ ERROR = "error"
 """File in a worker's directory: what it ended of."""
 
 
-def work(place: Place, recipe: Recipe, number: int, deadline: float, stages: str, command: list[str]) -> None:
+def work(
+    place: Place, recipe: Recipe, name: str, own: str, deadline: float, stages: str, command: Sequence[str]
+) -> None:
     """Takes one trial after another.
 
     Args:
         place: The search's.
         recipe: The one that trials are changes of.
-        number: Of the worker, among those of this machine.
+        name: Of the worker, among those of this workspace.
+        own: Who it is, as its trials name it; see `requeue`.
         deadline: Unix time after which no trial is begun.
         stages: The module whose `run` does a stage's work.
         command: What goes on after a failure.
@@ -46,9 +50,8 @@ def work(place: Place, recipe: Recipe, number: int, deadline: float, stages: str
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     study = opened(place, recipe)
     again = Again(recipe.search.retries)
-    own = f"{identity(place.root)}:{os.getpid()}"
     preload = (*PRELOAD, STAGES) if stages == STAGES else ()
-    with Workers(place.worker(number), recipe, command, stages, preload) as workers:
+    with Workers(place.worker(name), recipe, command, stages, preload) as workers:
         objective = trying(place, recipe, own, lambda job: workers.run(job, "gpu", lambda _: None))
         while time.time() < deadline:
             if not study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
@@ -79,10 +82,10 @@ def main() -> None:
     quiet(place.root)
     recipe = read(place.recipe)
     os.environ.update(environment(recipe))
-    error = place.worker(int(number)) / ERROR
+    error = place.worker(number) / ERROR
     error.unlink(missing_ok=True)
     try:
-        work(place, recipe, int(number), float(deadline), stages, command)
+        work(place, recipe, number, f"{identity(place.root)}:{os.getpid()}", float(deadline), stages, command)
     except (UserError, EnvironmentFault) as fault:
         error.write_text(f"{type(fault).__name__}\n{fault}", encoding="utf-8")
         sys.exit(1)

@@ -1,17 +1,25 @@
 """What infra/prefect.yaml registers, and a run of it by a real worker, recorded in MLflow and S3."""
 
+import os
 import shutil
-from collections.abc import Iterator
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import boto3
+import optuna
 import pytest
 import yaml
+from optuna.trial import TrialState
 
+from flows.workspace import identity
 from infra import deploy
 from infra.stack import Stack
 from tests.flows.conftest import REPOSITORY, calls, hashes, is_clean
 from tests.flows.test_compress import CHAIN
+from tests.flows.test_search import SETTINGS
 
 FILE = yaml.safe_load((REPOSITORY / deploy.FILE).read_text())
 
@@ -39,10 +47,12 @@ def test_schedules_are_valid() -> None:
 
 @pytest.fixture
 def working(client: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
-    """The servers with pools, the deployments compress and search, and workers."""
+    """The servers with pools, the deployments compress and search, and workers; another worker of searches on `cpu`."""
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    names = ["compress", "search"]
-    chosen = {**FILE, "deployments": [one for one in FILE["deployments"] if one["name"] in names]}
+    monkeypatch.setenv("SEARCH_ORDERS", str(client.root / "orders"))
+    names = ["compress", "search", "search-worker"]
+    chosen = {**FILE, "deployments": [dict(one) for one in FILE["deployments"] if one["name"] in names]}
+    chosen["deployments"][-1]["work_pool"] = {"name": "cpu"}  # a pool takes one run at a time here
     (client.root / deploy.FILE).parent.mkdir(exist_ok=True)
     (client.root / deploy.FILE).write_text(yaml.safe_dump(chosen))
     client.up(lambda _: None)
@@ -78,6 +88,57 @@ def test_a_worker_runs_compress_and_the_record_is_in_mlflow_and_s3(working: Stac
     keys = [entry["Key"] for entry in s3(working).list_objects_v2(Bucket="mlflow")["Contents"]]
     assert any(key.endswith("model.safetensors") for key in keys)
     assert any(key.endswith("models/dense/training.json") for key in keys)
+
+
+def until(condition: Callable[[], Any], seconds: float = 240) -> Any:
+    """What `condition` gives, once that is something."""
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.2)
+    return found
+
+
+@pytest.mark.long
+def test_a_worker_beside_a_search_takes_trials_of_it_and_may_be_killed(working: Stack) -> None:
+    """Two flow runs on two pools, one study in PostgreSQL; each trial is done once, and nothing stays at work."""
+    from mlflow import MlflowClient
+    from prefect.client.orchestration import get_client
+    from prefect.deployments import run_deployment
+
+    orders, storage = working.root / "orders", working.postgresql.url("search")
+    orders.mkdir(exist_ok=True)
+    (orders / "sleep").write_text("0.5")
+    overrides = [*SETTINGS, f"search.storage={storage}"]
+    overrides[overrides.index("search.heartbeat=60")] = "search.heartbeat=5"
+    common = {"overrides": overrides, "name": "shared", "stages": "tests.flows.search_stages"}
+    search = run_deployment("search/search", parameters={**common, "trials": 12, "workers": 1}, timeout=0)
+
+    def trials() -> list[Any]:
+        names = optuna.get_all_study_names(storage)
+        return optuna.load_study(study_name="shared", storage=storage).trials if "shared" in names else []
+
+    until(lambda: sum(trial.state == TrialState.COMPLETE for trial in trials()) >= 2)
+    beside = run_deployment("search-worker/search-worker", parameters=common, timeout=0)
+
+    def theirs() -> list[Any]:
+        return [trial for trial in trials() if trial.user_attrs.get("worker", "").endswith(f"/{beside.id}")]
+
+    until(lambda: any(one.state == TrialState.COMPLETE for one in theirs()))
+    until(lambda: any(one.state == TrialState.RUNNING for one in theirs()))
+    with get_client(sync_client=True) as api:
+        os.killpg(os.getpgid(int(str(api.read_flow_run(beside.id).infrastructure_pid))), signal.SIGKILL)
+        ended = until(lambda: (state := api.read_flow_run(search.id).state) and state.is_final() and state)
+        assert ended.is_completed(), ended
+        until(lambda: (state := api.read_flow_run(beside.id).state) and state.is_final())
+    states = Counter(trial.state for trial in trials())
+    assert states == {TrialState.COMPLETE: 12, TrialState.FAIL: 1}
+    done = [trial for trial in trials() if trial.state == TrialState.COMPLETE]
+    assert len({str(trial.params) for trial in done}) == 12
+    client = MlflowClient(working.mlflow.url)
+    experiment = client.get_experiment_by_name("quickstart").experiment_id
+    found = client.search_runs([experiment], f"tags.search = '{identity(working.root)}:shared'")
+    assert Counter(run.info.status for run in found) == {"FINISHED": 13}
 
 
 def s3(stack: Stack) -> Any:
