@@ -16,7 +16,7 @@ from prefect.states import Completed
 from flows.database import address, connect, words
 from flows.quiet import quiet
 from flows.reaping import records, trials
-from flows.reaping.flow_runs import GRACE
+from flows.reaping.flow_runs import GRACE, reap_search
 from flows.reaping.flow_runs import reap as reap_flow_runs
 from flows.workspace import REAPER, RETRAINING, Busy, find, hold, identity, locked, private
 
@@ -51,5 +51,8 @@ def closed(root: Path, own: set[UUID]) -> str:
         with words(address(root)):
             client = connect(root)
             ask = partial(records.everywhere, client)
-            left, back = records.reap(client, ask, identity(root)), trials.reap(root, client, ask)
+            left, back = (
+                records.reap(client, ask, identity(root)),
+                trials.reap(root, client, ask, partial(reap_search, root)),
+            )
         return f"ended {flow_runs} flow runs, {left} records and {back} trials whose process was gone"

@@ -38,6 +38,20 @@ def tag(root: Path) -> str:
     return f"{PREFIX}{identity(root)}"
 
 
+def begin_search(root: Path, name: str) -> None:
+    """Marks this flow run as the search of that name of the workspace; it holds the search, not the workspace."""
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_run(UUID(str(flow_run.get_id())))
+        client.update_flow_run(run.id, tags={*run.tags, _of_search(root, name)})
+
+
+def reap_search(root: Path, name: str) -> None:
+    """Marks as crashed what was left of a search. The caller holds the search."""
+    with get_client(sync_client=True) as client:
+        for run in _open(client, _of_search(root, name)):
+            client.set_flow_run_state(run.id, Crashed(message=WORDS), force=True)
+
+
 def begin(root: Path, retraining: bool = False) -> int:
     """Ends what a kill left running, and marks this flow run as the workspace's own. The caller holds the workspace.
 
@@ -79,6 +93,10 @@ def reap(root: Path, own: set[UUID], retraining: bool = False, since: timedelta 
             client.set_flow_run_state(run.id, state, force=True)
         _tasks(client, tag(root), stay | {run.id for run in _open(client, tag(root))}, state)
     return len(left)
+
+
+def _of_search(root: Path, name: str) -> str:
+    return f"secateur-search:{identity(root)}:{name}"
 
 
 def _open(client: SyncPrefectClient, tag: str | None, flows: list[str] | None = None) -> list[FlowRun]:

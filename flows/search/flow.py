@@ -12,6 +12,7 @@ from flows.search.run import begun
 from flows.search.run import search as work
 from flows.search.worker import STAGES
 from flows.workspace import find, identity
+from tasks.recipe.load import resolve
 
 
 @flow(name="search", persist_result=False, validate_parameters=False)
@@ -37,8 +38,11 @@ def search(
         root: The workspace, or a directory in it.
         stages: The module whose `run` does a stage's work.
     """
-    given = Path(recipe) if recipe else None
-    work(find(Path(root)), given, overrides, name, trials, workers, timeout, Progress(), stages)
+    from flows.reaping.flow_runs import begin_search
+
+    given, workspace = Path(recipe) if recipe else None, find(Path(root))
+    begin_search(workspace, name or resolve(given, overrides).name)
+    work(workspace, given, overrides, name, trials, workers, timeout, Progress(), stages)
 
 
 @flow(name="search-worker", persist_result=False, validate_parameters=False)
