@@ -115,15 +115,18 @@ def test_trials_of_a_killed_search_are_put_back(workspace: Path, alive: bool) ->
     client = connect(workspace)
     key = f"{identity(workspace)}:mine"
     run = client.create_run(client.create_experiment("mine"), tags={"search": key}).info.run_id
-    find = partial(everywhere, client)
+    mine = begun("search", tags=[f"secateur-search:{identity(workspace)}:mine"])
+    ways = (client, partial(everywhere, client), partial(flow_runs.reap_search, workspace))
     if alive:
         with held(place):
-            assert trials.reap(workspace, client, find) == 0
+            assert trials.reap(workspace, *ways) == 0
+        assert state_of(mine) == "Running"
         assert client.get_run(run).info.status == "RUNNING"
         return
     (place.home.parent / "a-recipe-of-another-day").mkdir()
     (place.home.parent / "a-recipe-of-another-day" / "recipe.yaml").write_text("prune: {what: 1}\n")
-    assert trials.reap(workspace, client, find) == 1
+    assert trials.reap(workspace, *ways) == 1
+    assert state_of(mine) == "Crashed"
     assert client.get_run(run).info.status == "KILLED"
     states = [one.state for one in study.get_trials()]
     assert states == [optuna.trial.TrialState.FAIL, optuna.trial.TrialState.WAITING]
