@@ -51,8 +51,6 @@ def closed(root: Path, own: set[UUID]) -> str:
         with words(address(root)):
             client = connect(root)
             ask = partial(records.everywhere, client)
-            left, back = (
-                records.reap(client, ask, identity(root)),
-                trials.reap(root, client, ask, partial(reap_search, root)),
-            )
+            left = records.reap(client, ask, identity(root))
+            back = trials.reap(root, client, ask, partial(reap_search, root))
         return f"ended {flow_runs} flow runs, {left} records and {back} trials whose process was gone"
