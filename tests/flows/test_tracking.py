@@ -8,6 +8,8 @@ from typing import Any
 
 from mlflow import MlflowClient
 
+from flows.dag import Dag
+from tasks.core.files import write_json
 from tasks.recipe.load import dump, resolve
 from tests.flows.conftest import calls, pipeline
 from tests.flows.test_compress import CHAIN
@@ -93,3 +95,20 @@ def test_the_flow_runs_nothing_after_dvc_repro_and_logs_it(workspace: Path) -> N
     assert records(workspace) == Counter(CHAIN) + Counter(again)
     client = MlflowClient(f"sqlite:///{workspace / '.secateur' / 'mlflow.db'}")
     assert client.get_model_version_by_alias("quickstart-student", "current").version == 2
+
+
+def test_what_waits_is_sent_before_what_has_no_record_is_logged(finished: Path) -> None:
+    """A record that MLflow could not take says when its stage ran, and in which flow run, also if nothing runs now."""
+    client = MlflowClient(f"sqlite:///{finished / '.secateur' / 'mlflow.db'}")
+    (before,) = [run for run in runs(finished) if run.info.run_name == "train"]
+    client.delete_run(before.info.run_id)
+    stage = Dag(finished).stage("train")
+    note = {"stage": "train", "params": stage.params, "started": 123.0, "by": {"prefect.flow_run": "one"}}
+    write_json(finished / ".secateur/outbox/1-train.json", {**note, "key": before.data.tags["key"]})
+    calls(finished)
+    pipeline(finished)
+    assert calls(finished) == []
+    (after,) = [run for run in runs(finished) if run.info.run_name == "train"]
+    assert after.info.start_time == 123_000
+    assert after.data.tags["prefect.flow_run"] == "one"
+    assert not list((finished / ".secateur/outbox").iterdir())
