@@ -45,7 +45,7 @@ FILES: dict[str, bytes] = {
     "a.jsonl": "\n".join(json.dumps(row) for row in ROWS).encode() + b"\n\n",
     "a.json": json.dumps(ROWS).encode(),
     "a.parquet": parquet({"text": [r["text"] for r in ROWS], "label": [r["label"] for r in ROWS]}),
-    "a.csv.gz": gzip.compress(TEXT.encode()),
+    "a.csv.gz": gzip.compress(TEXT.encode(), mtime=0),
     "a.csv.bz2": bz2.compress(TEXT.encode()),
     "a.csv.xz": lzma.compress(TEXT.encode()),
     "a.zip": zipped(("inner/a.csv", TEXT.encode())),
@@ -121,7 +121,7 @@ def test_long_fields_are_read_and_the_limit_of_the_process_stays(tmp_path: Path)
         ("a.zip", zipped(("a.csv", b"x"), ("b.csv", b"x")), r"holds 2 files"),
         ("a.xlsx", b"x", r"unknown extension 'xlsx'; allowed are \.csv"),
         ("a.pkl", b"x", r"unknown extension 'pkl'"),
-        ("a.py.gz", gzip.compress(b"x"), r"unknown extension 'py'"),
+        ("a.py.gz", gzip.compress(b"x", mtime=0), r"unknown extension 'py'"),
         ("a", b"x", r"unknown extension ''"),
     ],
 )
