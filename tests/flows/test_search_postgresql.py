@@ -62,7 +62,10 @@ def test_two_workers_share_the_trials_of_a_server(
     go(root, 6, f"search.storage={postgresql}", workers=2)
     go(root, 7, f"search.storage={postgresql}", workers=2)
     trials = optuna.load_study(study_name="quickstart", storage=postgresql).trials
-    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 7
+    given = [
+        trial.state for trial in trials if "ticket" in trial.user_attrs
+    ]  # a worker that finds none fails one without
+    assert given == [TrialState.COMPLETE] * 7
     assert not list(root.rglob("study.db"))
 
 

@@ -1,5 +1,7 @@
 """Vocabulary rows: a model of fewer tokens says of those that stay what the whole one said."""
 
+import copy
+
 import pytest
 import torch
 from tiny import build, uneven
@@ -55,7 +57,7 @@ KEPT = sorted({0, 1, 2, 3, 65, 66, 67} | set(range(5, TOKENS, 3)))
 
 def random(head, name, dtype=torch.float32):
     torch.manual_seed(0)
-    model = HEADS[head][0].from_config(CONFIGS[name], dtype=dtype)
+    model = HEADS[head][0].from_config(copy.deepcopy(CONFIGS[name]), dtype=dtype)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
