@@ -22,7 +22,7 @@ from tasks.quantize.static import fixed, inputs, ranges, static
 from tasks.quantize.verify import VERIFIED, verify
 from tasks.quantize.weights import int4_weights, int8_weights
 from tasks.recipe.quantizing import Quantize
-from tasks.text.data import Batch, Split, read_split
+from tasks.text.data import Batch, Split, chosen, read_split
 from tasks.text.registry import read_task
 from tasks.text.task import TaskType
 from tasks.text.vocabulary import copy_tokenizer
@@ -49,9 +49,8 @@ def quantize(model: Path, prepared: Path, settings: Quantize, metric: str, seed:
     train, validation = (read_split(prepared, name, model) for name in ("train", "validation"))
     source, task = load(model), read_task(prepared)
     graph = decoder_graph(source) if task.causal else fused_graph(source, pairs=train.token_type_ids is not None)
-    rows = np.random.default_rng(seed).permutation(len(train))[: settings.calibration_rows]
-    calibration = train.take(np.sort(rows))
-    seen = np.sort(np.random.default_rng(seed).permutation(len(validation))[: settings.verification_rows])
+    calibration = train.sample(settings.calibration_rows, seed)
+    seen = chosen(len(validation), settings.verification_rows, seed)
     held = validation.take(seen)
     said = None if task.causal else logits(forward(source), held, CALIBRATION_BATCH)
     for number, method in enumerate(settings.methods):

@@ -58,8 +58,7 @@ def write_exits(
     validation = splits["validation"]
     total = len(model.get_submodule(family_of(model.config.model_type).layers))
     after = places(settings.depths, total)
-    chosen = np.random.default_rng(seed).permutation(len(splits["train"]))[: settings.rows]
-    heads = fit_exits(model, after, splits["train"].take(np.sort(chosen)))
+    heads = fit_exits(model, after, splits["train"].sample(settings.rows, seed))
     graph = fused_graph(model, pairs=validation.token_type_ids is not None, exits=heads)
     found = _quantized(parts(graph, after), quantizer, batches, calibration)
     said = np.stack([_answers(found, validation, size) for size in SIZES])

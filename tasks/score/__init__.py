@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 from safetensors.torch import load_file, save_file
 
 from tasks.modeling.checkpoint import load
@@ -71,9 +70,8 @@ def score_units(
         if not (compare and settings.compare):
             return
     train = read_split(prepared, "train", model)
-    rows = np.random.default_rng(seed).permutation(len(train))[: settings.rows]
     source = load(model).to(device())
-    chosen, task = train.take(np.sort(rows)), read_task(prepared)
+    chosen, task = train.sample(settings.rows, seed), read_task(prepared)
     sample = Sample(source, chosen, settings.batch_size, task, seed, "weight" in kinds)
     if settings.criterion in TRAINED:
         scores = load_file(out / SCORES)

@@ -18,6 +18,11 @@ Text = str | tuple[str, str]
 Batch = dict[str, NDArray[np.int64]]
 
 
+def chosen(rows: int, count: int, seed: int) -> NDArray[np.int64]:
+    """The numbers of so many of `rows` rows, at random, ascending; of all where there are no more."""
+    return np.sort(np.random.default_rng(seed).permutation(rows)[:count])
+
+
 @dataclass(frozen=True)
 class Windows:
     """Questions, and the windows of their contexts that are the rows of a split."""
@@ -84,7 +89,7 @@ class Split:
 
     def sample(self, count: int, seed: int) -> "Split":
         """So many rows chosen at random, in their own order; all where there are no more."""
-        return self.take(np.sort(np.random.default_rng(seed).permutation(len(self))[:count]))
+        return self.take(chosen(len(self), count, seed))
 
     @cached_property
     def longest(self) -> int:
