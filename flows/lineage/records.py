@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from mlflow import MlflowClient
@@ -69,10 +70,11 @@ class Records:
 
     def file(self, run: str, path: str) -> bytes | None:
         """A file attached to a record; None if it is not."""
-        try:
-            return Path(self.client.download_artifacts(run, path)).read_bytes()
-        except (MlflowException, OSError):
-            return None
+        with TemporaryDirectory() as into:
+            try:
+                return Path(self.client.download_artifacts(run, path, into)).read_bytes()
+            except (MlflowException, OSError):
+                return None
 
     def download(self, version: Any, into: str) -> str:
         """The files of a registered version, copied into a directory.

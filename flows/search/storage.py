@@ -134,9 +134,7 @@ def requeue(study: Study, dead: str, retries: int) -> int:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         worker = trial.user_attrs.get(WORKER, "")
         if worker == dead or (dead.endswith(":") and worker.startswith(dead)):
-            study.tell(trial.number, state=TrialState.FAIL)
-            Again(retries)(study, trial)
-            ended += 1
+            ended += _given_up(study, trial, retries)
     return ended
 
 
@@ -146,8 +144,17 @@ def requeue_silent(study: Study, heartbeat: int, retries: int) -> None:
         begun = trial.datetime_start
         late = begun is not None and datetime.now() - begun > timedelta(seconds=2 * heartbeat)
         if late and WORKER not in trial.user_attrs:
-            study.tell(trial.number, state=TrialState.FAIL)
-            Again(retries)(study, trial)
+            _given_up(study, trial, retries)
+
+
+def _given_up(study: Study, trial: FrozenTrial, retries: int) -> bool:
+    """Ends a trial in its worker's place and puts it back; False if another process was quicker."""
+    try:
+        study.tell(trial.number, state=TrialState.FAIL)
+    except (ValueError, UpdateFinishedTrialError):
+        return False
+    Again(retries)(study, trial)
+    return True
 
 
 def first_number(trial: FrozenTrial) -> int:

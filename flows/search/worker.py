@@ -22,6 +22,8 @@ from tasks.recipe.schema import Recipe
 STAGES = "flows.search.stages"
 ERROR = "error"
 """File in a worker's directory: what it ended of."""
+OVERTAKEN = ("Cannot tell a", "Should not reach")
+"""How Optuna's words begin where the end of a trial is told that another process has ended."""
 
 
 def work(
@@ -67,11 +69,11 @@ def work(
                 if not again.may(failed):
                     raise
                 again(study, failed)
-            except (ValueError, UpdateFinishedTrialError):
-                mine = [one for one in study.get_trials(deepcopy=False) if one.user_attrs.get(WORKER) == own]
-                if not mine or mine[-1].state != TrialState.FAIL:
+            except UpdateFinishedTrialError:
+                pass  # it gave no sign of life for too long, and is another worker's now
+            except (ValueError, AssertionError) as error:
+                if not str(error).startswith(OVERTAKEN):
                     raise
-                # It gave no sign of life for too long, and is another worker's now.
 
 
 def main() -> None:
@@ -80,12 +82,15 @@ def main() -> None:
     workspace, name, number, deadline, stages, *command = sys.argv[1:]
     place = Place(Path(workspace), name)
     quiet(place.root)
+    from flows.search.storage import answering
+
     recipe = read(place.recipe)
     os.environ.update(environment(recipe))
     error = place.worker(number) / ERROR
     error.unlink(missing_ok=True)
     try:
-        work(place, recipe, number, f"{identity(place.root)}:{os.getpid()}", float(deadline), stages, command)
+        with answering(recipe):
+            work(place, recipe, number, f"{identity(place.root)}:{os.getpid()}", float(deadline), stages, command)
     except (UserError, EnvironmentFault) as fault:
         error.write_text(f"{type(fault).__name__}\n{fault}", encoding="utf-8")
         sys.exit(1)

@@ -16,7 +16,7 @@ from optuna.trial import TrialState
 
 from tasks.core.errors import EnvironmentFault
 from tests.flows.conftest import make_workspace
-from tests.flows.test_search import go
+from tests.flows.searching import go
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin")) or [Path(p).parent for p in [shutil.which("initdb")] if p]
 

@@ -18,8 +18,8 @@ from flows.workspace import identity
 from infra import deploy
 from infra.stack import Stack
 from tests.flows.conftest import REPOSITORY, calls, hashes, is_clean
+from tests.flows.searching import SETTINGS
 from tests.flows.test_compress import CHAIN
-from tests.flows.test_search import SETTINGS
 
 FILE = yaml.safe_load((REPOSITORY / deploy.FILE).read_text())
 

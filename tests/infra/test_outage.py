@@ -12,8 +12,8 @@ from mlflow import MlflowClient
 from flows.workspace import identity
 from infra.stack import Stack
 from tests.flows.conftest import drive, make_workspace
+from tests.flows.searching import SETTINGS
 from tests.flows.test_compress import CHAIN
-from tests.flows.test_search import SETTINGS
 
 pytestmark = pytest.mark.long
 
