@@ -16,6 +16,7 @@ from tasks.recipe.schema import Recipe
 
 Work = Callable[[Job], None]
 Figures = dict[str, float | str | None]
+SPEED, FORETOLD = "speed", "foretold"
 
 
 def at_level(recipe: Recipe, level: float) -> Recipe:
@@ -59,7 +60,7 @@ class Bench:
 
         Returns:
             The figures of a round's `verdict.json`; of a timed one also those of `times.json`; `model`, its path in
-            the view, and `sha256` of all that lies there.
+            the view, and `sha256` of all that lies there. SPEED says where speed is from.
         """
         root = view(self.workspace, self.home / f"level{number}", at_level(recipe, level))
         stages = jobs(self.workspace, root, at_level(recipe, level))
@@ -73,10 +74,13 @@ class Bench:
         for name in ("round", "state", "because"):
             found.pop(name)
         if timed and drafted:
-            found |= read_json(root / judged.outs[0] / "times.json")
+            found |= {SPEED: FORETOLD, **read_json(root / judged.outs[0] / "times.json")}
         elif timed:
             self._ensure(measure(model, like), timed=True)
-            found |= read_json(root / measure(model, like).outs[0] / "times.json")["models"]["candidate"]
+            found |= {
+                SPEED: "measured",
+                **read_json(root / measure(model, like).outs[0] / "times.json")["models"]["candidate"],
+            }
         self.roots.append(root)
         return {**found, "model": model, "sha256": tree_hash(root / model)}
 

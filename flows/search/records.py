@@ -7,7 +7,6 @@ import contextlib
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
 
 from mlflow.entities import Metric, Param
 from optuna.study import Study
@@ -18,6 +17,7 @@ from flows.measurements import flat, numbers
 from flows.outbox import PATIENCE, POLL, answers
 from flows.redact import redacted
 from flows.registry import Registry
+from flows.search.level import FORETOLD, SPEED, Figures
 from flows.search.place import Place
 from flows.search.results import best, figures, kept
 from flows.search.storage import DONE, ENDED, first_number
@@ -28,6 +28,8 @@ from tasks.recipe.schema import Recipe
 
 SEARCH, TRIAL = "search", "search.trial"
 """Tags: which search of which workspace, and the number of the trial when it was first taken up."""
+TIMES = ("latency", "throughput", "speedup")
+"""How the figures begin that a draft has from the table of times."""
 LABEL = "search"
 """Of the registered models: NAME-search."""
 
@@ -144,7 +146,7 @@ class Records:
         run = self._runs[number]
         while (found := level_of(trial, self._levels.get(number, 0))) is not None:
             level = self._levels.get(number, 0)
-            self._metrics(run, {key: one for key, one in found.items() if isinstance(one, int | float)}, level)
+            self._metrics(run, metrics(found), level)
             self._curves(run, number, level)
             self._levels[number] = level + 1
             self.client.set_tag(run, "levels", str(level + 1))
@@ -162,8 +164,8 @@ class Records:
             for at in range(0, len(metrics), 1000):
                 self.client.log_batch(run, metrics=metrics[at : at + 1000])
 
-    def _metrics(self, run: str, values: dict[str, Any], step: int) -> None:
-        self.client.log_batch(run, metrics=[Metric(key, float(one), 0, step) for key, one in values.items()])
+    def _metrics(self, run: str, values: dict[str, float], step: int) -> None:
+        self.client.log_batch(run, metrics=[Metric(key, one, 0, step) for key, one in values.items()])
 
     def _models(self) -> None:
         """The front's models as versions of one registered model; the best one is the current version."""
@@ -184,3 +186,10 @@ class Records:
         params = [Param(key, redacted(one)[:6000]) for key, one in values.items()]
         for at in range(0, len(params), 100):
             self.client.log_batch(run, params=params[at : at + 100])
+
+
+def metrics(found: Figures) -> dict[str, float]:
+    """The numbers of a level by their names in MLflow: a speed that was not measured says so."""
+    said = FORETOLD + "." if found.get(SPEED) == FORETOLD else ""
+    values = {key: float(one) for key, one in found.items() if isinstance(one, int | float)}
+    return {said + key if key.startswith(TIMES) else key: one for key, one in values.items()}

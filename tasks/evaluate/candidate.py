@@ -5,10 +5,10 @@ from pathlib import Path
 
 import torch
 
-from tasks.core.files import write_json
+from tasks.core.files import read_json, tree_bytes, write_json
 from tasks.evaluate import delivered, evaluate_round
 from tasks.evaluate.timing import measure
-from tasks.modeling.checkpoint import load
+from tasks.modeling.checkpoint import WEIGHTS, load
 from tasks.modeling.inference import forward
 from tasks.recipe.schema import Budget, Evaluate
 from tasks.text.data import read_split
@@ -20,8 +20,10 @@ FREE = Budget(max_drop=None, speedup_b1=None, speedup_b32=None, max_parameters=N
 def judge_candidate(
     model: Path, dense: Path, teacher: Path, prepared: Path, settings: Evaluate, metric: str, out: Path
 ) -> None:
-    """Writes quality on validation, size and operations to `verdict.json`; see `evaluate_round`. No budget decides."""
+    """Writes quality on validation, operations and bytes to `verdict.json`; see `evaluate_round`. No budget decides."""
     evaluate_round("candidate", model, dense, teacher, prepared, FREE, settings, metric, out, out)
+    verdict = out / "verdict.json"
+    write_json(verdict, {**read_json(verdict), "bytes": tree_bytes(model / WEIGHTS)})
 
 
 def time_candidate(model: Path, dense: Path, prepared: Path, settings: Evaluate, out: Path) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
+from flows.search.level import FORETOLD, SPEED
+from flows.search.records import metrics
 from flows.search.run import begun
 from tests.flows.conftest import make_workspace
 from tests.flows.searching import SETTINGS, done, empty, go, points, runs, trials_of
@@ -151,3 +153,15 @@ def test_a_draft_is_applied_without_being_compared(searched: Path) -> None:
         assert bool(digest) == (trial.user_attrs["reached"] > 0)
         if not digest:  # made as the recipe says
             assert wanted.finetune.epochs == recipe.finetune.epochs
+
+
+def test_a_speed_that_was_not_measured_says_so() -> None:
+    found = {"model": "models/cut/r1", "quality": 0.5, "latency_ms_b1": 2, "latency_share": 0.25, "speedup_b32": 4.0}
+    assert metrics({**found, SPEED: "measured"}) == {key: one for key, one in found.items() if key != "model"}
+    told = metrics({**found, SPEED: FORETOLD})
+    assert told == {
+        "quality": 0.5,
+        "foretold.latency_ms_b1": 2,
+        "foretold.latency_share": 0.25,
+        "foretold.speedup_b32": 4,
+    }

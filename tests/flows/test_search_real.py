@@ -56,6 +56,7 @@ def test_the_best_trial_is_made_again_byte_for_byte_and_solved_without_training(
     worth = next(trial for trial in facts["trials"] if trial["number"] == best)
     model = home / f"trials/{best:04d}/level2" / worth["figures"]["model"]
     assert tree_hash(model) == worth["figures"]["sha256"]
+    assert (model / "model.safetensors").stat().st_size == worth["figures"]["bytes"]
 
     said = finish(secateur(clone, prefect, "search", "recipe.yaml", "--apply", "best"))
     again = clone / worth["figures"]["model"]
