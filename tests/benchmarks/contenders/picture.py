@@ -32,7 +32,7 @@ def draw(fronts: Sequence[Mapping[str, list[Point]]], ours: str, dense: float, p
             panel.axhline(dense - drop, color="grey", linewidth=0.6, linestyle=":")
             panel.annotate(f"dense −{100 * drop:.0f}" if drop else "dense", (1, dense - drop), fontsize=7, color="grey")
         panel.set_xscale("log")
-        panel.set_xticks([0.5, 1, 2, 3, 4, 6, 8, 12, 16, 24])
+        panel.set_xticks([0.5, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32])
         panel.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         panel.xaxis.set_minor_formatter(NullFormatter())
         panel.set_xlabel("times as fast as dense PyTorch fp32")
