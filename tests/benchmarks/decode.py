@@ -83,30 +83,13 @@ def write_pruned(recipe, dense: Path, prepared: Path) -> None:
     """The dense model without what its recipe's scores and refitting take from it in one round."""
     if not (ROOT / "scores").is_dir():
         with whole(ROOT / "scores") as out:
-            score_units(
-                dense,
-                prepared,
-                recipe.score,
-                recipe.prune.kinds,
-                recipe.task.metric,
-                recipe.seed,
-                ROOT / "scratch",
-                out,
-            )
+            task, scratch = recipe.task, ROOT / "scratch"
+            score_units(dense, prepared, recipe.score, recipe.prune.kinds, task.metric, recipe.seed, scratch, out)
     with whole(ROOT / "teacher") as out:
         write_json(out / SIZES, size(load(dense), float(read_split(prepared, "train").lengths.mean())))
     with whole(ROOT / "pruned") as out:
-        prune(
-            dense,
-            ROOT / "scores",
-            prepared,
-            ROOT / "teacher",
-            0,
-            recipe.score.criterion,
-            recipe.prune,
-            recipe.seed,
-            out,
-        )
+        score = recipe.score.criterion
+        prune(dense, ROOT / "scores", prepared, ROOT / "teacher", 0, score, recipe.prune, recipe.seed, out)
 
 
 def quality(directory: Path) -> dict:
