@@ -146,7 +146,7 @@ class Records:
         run = self._runs[number]
         while (found := level_of(trial, self._levels.get(number, 0))) is not None:
             level = self._levels.get(number, 0)
-            self._metrics(run, metrics(found), level)
+            self.client.log_batch(run, metrics=[Metric(key, one, 0, level) for key, one in metrics(found).items()])
             self._curves(run, number, level)
             self._levels[number] = level + 1
             self.client.set_tag(run, "levels", str(level + 1))
@@ -160,12 +160,9 @@ class Records:
         """The curves of the trainings of a level."""
         for directory in sorted(self.place.trial(number).glob(f"level{level}/models/rounds/r*")):
             curves = [one for one in numbers(directory) if one.name.startswith("training.")]
-            metrics = [Metric(f"level{level}.{directory.name}.{one.name}", one.value, 0, one.step) for one in curves]
-            for at in range(0, len(metrics), 1000):
-                self.client.log_batch(run, metrics=metrics[at : at + 1000])
-
-    def _metrics(self, run: str, values: dict[str, float], step: int) -> None:
-        self.client.log_batch(run, metrics=[Metric(key, one, 0, step) for key, one in values.items()])
+            points = [Metric(f"level{level}.{directory.name}.{one.name}", one.value, 0, one.step) for one in curves]
+            for at in range(0, len(points), 1000):
+                self.client.log_batch(run, metrics=points[at : at + 1000])
 
     def _models(self) -> None:
         """The front's models as versions of one registered model; the best one is the current version."""
