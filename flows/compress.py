@@ -25,16 +25,19 @@ if TYPE_CHECKING:
 Run = Callable[..., Any]
 
 
-def chain(run: Run, rounds: Sequence[str], quantized: Sequence[str]) -> None:
+def chain(run: Run, tables: Sequence[str], rounds: Sequence[str], quantized: Sequence[str]) -> None:
     """Runs every stage, in order.
 
     Args:
         run: Runs the stage of a name, or that item of it.
+        tables: The models whose units' times are measured.
         rounds: The rounds of pruning.
         quantized: The models that are quantized.
     """
     run("prepare")
     run("train")
+    for model in tables:
+        run("table", model)
     for item in rounds:
         run("score", item)
         run("prune", item)
@@ -75,7 +78,8 @@ def compress(
         stack.enter_context(working(session))
         # The workspace's tag is for the flow's run: a tag of a task is a pool.
         stack.enter_context(TagsContext(current_tags=set()))
-        chain(lambda *name: _task(session, "@".join(name)), session.dag.items("score"), session.dag.items("quantize"))
+        items = [session.dag.items(stage) for stage in ("table", "score", "quantize")]
+        chain(lambda *name: _task(session, "@".join(name)), *items)
 
 
 def _task(session: "Session", name: str) -> None:

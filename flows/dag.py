@@ -196,19 +196,25 @@ class Dag:
     def _read(self) -> Iterator[Stage]:
         """The stages in the order they run.
 
-        Of those that could run next, a round's comes first, then the one that stands first in dvc.yaml: so a round
-        is complete before the next begins, and the rounds before what only needs the dense model.
+        Of those that could run next, what the rounds need comes first, then a round's, then the one that stands first
+        in dvc.yaml: so a round is complete before the next begins, and all before what only needs the dense model.
         """
         index = self.repo.index
         values, _ = loads((self.root / PIPELINE).read_text(encoding="utf-8"))
         rounds = list(values["dag"]["rounds"])
         places = {stage: place for place, stage in enumerate(index.stages)}
 
-        def turn(stage: Any) -> tuple[int, int]:
-            key = (getattr(stage, "name", None) or "").partition("@")[2]
-            return rounds.index(key) if key in rounds else len(rounds), places[stage]
+        def key(stage: Any) -> str:
+            return (getattr(stage, "name", None) or "").partition("@")[2]
 
-        for stage in networkx.lexicographical_topological_sort(index.graph.reverse(copy=False), key=turn):
+        order = index.graph.reverse(copy=False)
+        needed = set().union(*(networkx.ancestors(order, stage) for stage in order if key(stage) in rounds))
+
+        def turn(stage: Any) -> tuple[int, int]:
+            after = -1 if stage in needed else len(rounds)
+            return rounds.index(key(stage)) if key(stage) in rounds else after, places[stage]
+
+        for stage in networkx.lexicographical_topological_sort(order, key=turn):
             if stage.cmd:  # data that the user added by hand has none
                 yield _stage(stage, values)
 

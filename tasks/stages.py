@@ -41,6 +41,14 @@ def train(job: Job) -> None:
     )
 
 
+def table(job: Job) -> None:
+    """What units of each kind cost in time."""
+    from tasks.evaluate.table import measure_table
+
+    recipe, dense, prepared = job.recipe, job.dep("models/dense"), job.dep("data/prepared")
+    measure_table(dense, prepared, recipe.prune.units, recipe.prune.align, recipe.evaluate, job.out("data/times/table"))
+
+
 def score(job: Job) -> None:
     """Importance of every unit of the model that the round starts from."""
     from tasks.score import score_units
@@ -87,6 +95,7 @@ def prune(job: Job, moments: Path | None = None) -> None:
         early=job.dep(job.item["early"]) if recipe.prune.rewind else None,
         gradual=recipe.finetune.gradual,
         moments=moments,
+        times=job.dep(job.item["times"]),
     )
 
 
@@ -216,7 +225,7 @@ def _models(job: Job, good: str | None) -> "dict[str, Entry]":
 
 
 STAGES: dict[str, Callable[[Job], None]] = {
-    work.__name__: work for work in (prepare, train, score, prune, finetune, evaluate, distill, quantize, report)
+    work.__name__: work for work in (prepare, train, table, score, prune, finetune, evaluate, distill, quantize, report)
 }
 
 

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import yaml
+
 from flows import git
 from flows.lineage.agree import params
 from flows.lineage.chain import provenance
@@ -21,7 +23,7 @@ from tasks.core.errors import EnvironmentFault, UserError
 
 STDERR = 2
 MEASURED = "data/times"
-"""Outs that hold what a clock said; no two runs have the same."""
+"""Outs that hold what a clock said, never the same twice; a model that hangs on one is made from the recorded one."""
 
 
 def reproduce(root: Path, model: str) -> int:
@@ -38,7 +40,10 @@ def reproduce(root: Path, model: str) -> int:
     with found(root, model) as it:
         entries = it.state.upstream(it.entry.name)
         with _tree(root, _commit(it, entries)) as tree:
-            _give(it, entries, tree)
+            measured = [entry for entry in entries if all(out.startswith(MEASURED) for out in entry.outs)]
+            _give(it, entries, [out for entry in measured for out in entry.outs], tree)
+            if measured:
+                _declare_without({entry.name.partition("@")[0] for entry in measured}, tree)
             for line in _others(it, entries):
                 print(line)
             _run(it.entry.name, tree)
@@ -48,7 +53,7 @@ def reproduce(root: Path, model: str) -> int:
                     if not out.startswith(MEASURED) and here.sha256(out) != it.state.hashes.sha256(out):
                         print(f"{entry.name}: {_first(it.state.hashes, here, out)} is not the same in {out}")
                         return 1
-            print(f"{it.path}: {len(entries)} stages made once more, every sha256 is the same")
+            print(f"{it.path}: {len(entries) - len(measured)} stages made once more, every sha256 is the same")
             print(f"  {it.out}  sha256 {here.sha256(it.out)}")
     return 0
 
@@ -85,21 +90,29 @@ def _discard(root: Path, place: Path) -> None:
     git.prune(root)
 
 
-def _give(it: Found, entries: list[Entry], tree: Path) -> None:
-    """The params and the raw data that the record names."""
+def _give(it: Found, entries: list[Entry], measured: list[str], tree: Path) -> None:
+    """The params, the raw data and the measured outs that the record names."""
     for entry in entries:
         for _, what in params(it, entry):
             raise UserError(f"{it.name} cannot be made again: {what}")
     (tree / PIPELINE).parent.mkdir(exist_ok=True)
     shutil.copy(it.state.root / PIPELINE, tree / PIPELINE)
     for path, md5 in {path: md5 for entry in entries for path, md5 in entry.deps.items()}.items():
-        if it.state.sources(path) or Path(path).is_absolute() or (tree / path).exists():
+        made = it.state.sources(path) and path not in measured
+        if made or Path(path).is_absolute() or (tree / path).exists():
             continue
         if it.state.hashes.md5(path) != md5:
             raise UserError(f"{it.name} cannot be made again: {path} is no longer what it was (md5 {md5})")
         source, copy = it.state.root / path, tree / path
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, copy) if source.is_dir() else shutil.copy(source, copy)
+
+
+def _declare_without(stages: set[str], tree: Path) -> None:
+    """Leaves stages out of dvc.yaml: what they made is given."""
+    declared = yaml.safe_load((tree / "dvc.yaml").read_text(encoding="utf-8"))
+    declared["stages"] = {name: stage for name, stage in declared["stages"].items() if name not in stages}
+    (tree / "dvc.yaml").write_text(yaml.safe_dump(declared), encoding="utf-8")
 
 
 def _others(it: Found, entries: list[Entry]) -> Iterator[str]:

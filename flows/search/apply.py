@@ -49,7 +49,11 @@ def apply(
     if not digest:
         progress.say(f"trial {number} was a draft; its settings are made to the end here for the first time")
         return
-    if tree_hash(root / model) != digest:
+    same = tree_hash(root / model) == digest
+    if wanted.prune.timed and not same:
+        progress.say(f"{model} hangs on times that were measured anew, so it need not be the model of trial {number}")
+        return
+    if not same:
         raise EnvironmentFault(
             f"{model} is another model than that of trial {number}: code, packages, machine or a round's times differ"
         )

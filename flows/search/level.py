@@ -2,20 +2,23 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from flows.search.jobs import jobs, view
 from flows.search.place import timing, working
-from flows.search.stages import draft, judge, measure, moments, table
+from flows.search.stages import TIMES, draft, judge, measure, moments, table
 from flows.search.store import ensure
+from tasks.allocate.times import FILE
 from tasks.core.files import read_json, tree_hash
 from tasks.core.rounds import PASSED, last_good
 from tasks.recipe.job import Job
 from tasks.recipe.load import changed
+from tasks.recipe.pruning import CostName
 from tasks.recipe.schema import Recipe
 
 Work = Callable[[Job], None]
 Figures = dict[str, float | str | None]
+COSTS = set(get_args(CostName))
 SPEED, FORETOLD = "speed", "foretold"
 """The figure that says where those of speed are from, and what it is where they were not measured."""
 
@@ -27,7 +30,7 @@ def at_level(recipe: Recipe, level: float) -> Recipe:
     settings = recipe.prune.model_dump(mode="json")["rounds"]
     rounds = [settings["cubic"]] if isinstance(settings, dict) else settings
     last = rounds[-1]
-    by_kind = [entry for entry in rounds if isinstance(entry, dict) and not {"flops", "parameters"} & set(entry)]
+    by_kind = [entry for entry in rounds if isinstance(entry, dict) and not COSTS & set(entry)]
     if last in by_kind:  # kinds that an earlier round ended with
         last = {kind: amount for entry in by_kind for kind, amount in entry.items()}
     values: dict[str, Any] = {"prune.rounds": [last]}
@@ -67,7 +70,7 @@ class Bench:
         stages = jobs(self.workspace, root, at_level(recipe, level))
         like, drafted = stages["train"], not level and not exact and recipe.prune.drafted
         model = self._make(stages, level, drafted=drafted)
-        if timed and drafted:
+        if timed and drafted and "table@dense" not in stages:
             self._ensure(table(like), timed=True)
         judged = judge(model, like, by_table=timed and drafted)
         self._ensure(judged)
@@ -83,10 +86,20 @@ class Bench:
         self.roots.append(root)
         return {**found, "model": model, "sha256": tree_hash(root / model)}
 
+    def times(self, recipe: Recipe) -> Any:
+        """The table of times that a recipe's rounds hang on."""
+        root = view(self.workspace, self.home / "times", recipe)
+        stages = jobs(self.workspace, root, recipe)
+        for name in ("prepare", "train", "table@dense"):
+            self._ensure(stages[name], timed=name == "table@dense")
+        return read_json(root / TIMES / FILE)
+
     def _make(self, stages: dict[str, Job], level: float, *, drafted: bool) -> str:
         """The path of the model that the stages up to `level` lead to."""
         self._ensure(stages["prepare"])
         self._ensure(stages["train"])
+        if "table@dense" in stages:
+            self._ensure(stages["table@dense"], timed=True)
         rounds = [name.partition("@")[2] for name in stages if name.startswith("finetune@")]
         if not level:
             cut = stages["prune@r1"]

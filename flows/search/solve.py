@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from optuna.trial import FrozenTrial
-
 from flows.process import PRELOAD, Workers
 from flows.progress import Progress
 from flows.search.apply import changes
@@ -14,10 +11,10 @@ from flows.search.place import held
 from flows.search.results import best, finished, knee
 from flows.search.run import begun
 from flows.search.storage import DONE, opened
-from flows.search.trial import REACHED, VALUES, level_of
+from flows.search.trial import VALUES
 from flows.search.worker import STAGES
 from flows.workspace import write
-from tasks.allocate.cost import isotonic
+from tasks.allocate.times import BATCH_1
 from tasks.core.errors import UserError
 from tasks.recipe.load import changed, difference
 from tasks.recipe.schema import Recipe
@@ -26,8 +23,8 @@ from tasks.recipe.yaml12 import dumps
 TRIES = 5
 """Cuts that are measured until one is fast enough."""
 SAFETY = 0.97
-"""The share of FLOPs that the next try has of what the last one suggests."""
-LEAST = 0.02
+"""The share of the time that the next try has of what the last one suggests."""
+LATENCY = "latency"
 
 
 def solve(
@@ -43,8 +40,8 @@ def solve(
     """Writes params/NAME-COST.yaml: the least loss within the budget, with what the search found best otherwise.
 
     The scores are those of the search; what each group loses is measured on the dense model, the multiple-choice
-    knapsack of `tasks/allocate/solve.py` shares out what goes. A speed is reached by trying shares of FLOPs, the first
-    from the trials that were timed, each cut in one shot and measured.
+    knapsack of `tasks/allocate/solve.py` shares out what goes. What is to be so fast is solved by the table of times,
+    cut in one shot and measured, and solved for less time where it is not.
 
     Args:
         root: The workspace.
@@ -68,12 +65,11 @@ def solve(
         if chosen is None:
             raise UserError(f"no trial of the search {place.name} is finished; go on with: secateur search")
         like = changed(one, {**chosen.user_attrs[VALUES], "search.space": None})
-        share = wanted if cost != "latency" else _guess(trials, wanted)
         command = ["secateur", "solve", *([str(recipe)] if recipe else [])]
         preload = (*PRELOAD, STAGES) if stages == STAGES else ()
         with Workers(place.worker("solve"), one, command, stages, preload) as workers:
             bench = Bench(root, place.home / "solve", place.shared, lambda job: workers.run(job, "gpu", lambda _: None))
-            solved, found = _tried(bench, like, cost, wanted, share, progress)
+            solved, found = _tried(bench, like, cost, wanted, progress)
     path = root / "params" / f"{place.name}-{cost}-{wanted:g}.yaml"
     write(path, f"# {cost} {wanted:g}, from trial {chosen.number} of {place.name}.\n" + dumps(difference(solved)))
     for line in changes(one, solved):
@@ -99,39 +95,34 @@ def goal(latency: str | None, flops: float | None, parameters: float | None) -> 
         wanted = float(str(one).rstrip("xX×"))
     except ValueError:
         raise UserError(f"--latency {one}: must be how many times as fast, such as 2x") from None
-    if not (wanted > 1 if cost == "latency" else 0 < wanted < 1):
-        raise UserError(f"--{cost} {one}: must be {'above 1x' if cost == 'latency' else 'between 0 and 1'}")
+    if not (wanted > 1 if cost == LATENCY else 0 < wanted < 1):
+        raise UserError(f"--{cost} {one}: must be {'above 1x' if cost == LATENCY else 'between 0 and 1'}")
     return cost, wanted
 
 
 def within(recipe: Recipe, cost: str, share: float) -> Recipe:
     """The recipe that removes in one round what leaves `share` of a cost, where that loses least."""
-    kept = "parameters" if cost == "parameters" else "flops"
-    return changed(recipe, {"prune.rounds": [{kept: round(1 - share, 6)}], "prune.allocation": "solve"})
+    return changed(recipe, {"prune.allocation": "solve", "prune.rounds": [{cost: round(1 - share, 6)}]})
 
 
-def _tried(
-    bench: Bench, like: Recipe, cost: str, wanted: float, share: float, progress: Progress
-) -> tuple[Recipe, Figures]:
+def _tried(bench: Bench, like: Recipe, cost: str, wanted: float, progress: Progress) -> tuple[Recipe, Figures]:
+    if cost != LATENCY:
+        solved = within(like, cost, wanted)
+        return solved, bench.reach(solved, 0, 0, timed=False, exact=True)
+    table = bench.times(within(like, LATENCY, 0.5))
+    whole = table["dense"][BATCH_1] / table["whole"][BATCH_1]
+    if wanted <= whole:
+        raise UserError(f"as delivered, dense is {whole:.2f}× as fast already, with nothing removed; ask for more")
+    share, speed = whole / wanted, 0.0
     for number in range(TRIES):
-        solved = within(like, cost, share)
-        found = bench.reach(solved, number, 0, cost == "latency", exact=True)
-        if cost != "latency":
-            return solved, found
+        solved = within(like, LATENCY, share)
+        try:
+            found = bench.reach(solved, number, 0, timed=True, exact=True)
+        except UserError as error:
+            raise UserError(f"{wanted:g}× as fast is out of reach: {error}") from None
         speed = float(found["speedup_b1"] or 0.0)
-        progress.say(f"{share:.0%} of the FLOPs … {speed:.2f}× as fast, loses {found['drop']:.3f} in one shot")
+        progress.say(f"{share:.0%} of dense’s time as delivered … {speed:.2f}× as fast, loses {found['drop']:.3f}")
         if speed >= wanted:
             return solved, found
-        share = max(LEAST, share * SAFETY * speed / wanted)
+        share *= SAFETY * speed / wanted
     raise UserError(f"{wanted:g}× as fast is out of reach: {speed:.2f}× after {TRIES} cuts; ask for less")
-
-
-def _guess(trials: Sequence[FrozenTrial], wanted: float) -> float:
-    """The share of FLOPs at which trials that were timed were so many times as fast."""
-    known = [level_of(trial, number) for trial in trials for number in range(trial.user_attrs.get(REACHED, -1) + 1)]
-    timed = [found for found in known if found and found.get("speedup_b1")]
-    if not timed:
-        return 1 / wanted
-    pairs = sorted((float(one["flops_share"] or 1.0), 1 / float(one["speedup_b1"] or 1.0)) for one in timed)
-    shares, times = (np.array(column) for column in zip(*pairs, strict=True))
-    return float(np.clip(np.interp(1 / wanted, isotonic(times), shares), LEAST, 0.98))

@@ -10,7 +10,7 @@ from tasks.core.files import write_json
 from tasks.recipe.job import Job
 
 DENSE, TEACHER, PREPARED = CHECKPOINTS = ("models/dense", "data/teacher", "data/prepared")
-MOMENTS, TABLE = "moments", "table"
+MOMENTS, TABLE, TIMES = "moments", "table", "data/times/table"
 
 
 def moments(like: Job) -> Job:
@@ -21,9 +21,9 @@ def moments(like: Job) -> Job:
 
 
 def table(like: Job) -> Job:
-    """What units cost in time."""
+    """What units cost in time; dvc.yaml has this stage only where a round hangs on it."""
     params = {**_timing(like), "kinds": list(like.recipe.prune.units), "align": like.recipe.prune.align}
-    return _job(TABLE, f"data/{TABLE}", (DENSE, PREPARED, "tasks/quantize", "tasks/evaluate"), params, like)
+    return _job(TABLE, TIMES, (DENSE, PREPARED, "tasks/allocate", "tasks/quantize", "tasks/evaluate"), params, like)
 
 
 def draft(cut: Job) -> Job:
@@ -33,7 +33,7 @@ def draft(cut: Job) -> Job:
 
 def judge(model: str, like: Job, *, by_table: bool = False) -> Job:
     """Quality, size and operations of the checkpoint `model`, and what the table of times says of its speed."""
-    key, known = model.replace("/", "-"), (f"data/{TABLE}",) if by_table else ()
+    key, known = model.replace("/", "-"), (TIMES, "tasks/allocate") if by_table else ()
     deps = (model, *CHECKPOINTS, *known, "tasks/evaluate")
     return _job(f"judge@{key}", f"data/judge/{key}", deps, _timing(like), like)
 
@@ -76,14 +76,6 @@ def _gather(job: Job) -> None:
     gather(job.dep(DENSE), job.dep(PREPARED), job.recipe.prune, job.recipe.seed, job.out(job.outs[0]))
 
 
-def _measure_table(job: Job) -> None:
-    from tasks.evaluate.table import measure_table
-
-    prune = job.recipe.prune
-    dense, prepared, out = job.dep(DENSE), job.dep(PREPARED), job.out(job.outs[0])
-    measure_table(dense, prepared, prune.units, prune.align, job.recipe.evaluate, out)
-
-
 def _draft(job: Job) -> None:
     from tasks.reconstruct.apart import FILE
 
@@ -96,10 +88,10 @@ def _judge(job: Job) -> None:
     model, dense, teacher, prepared = (job.dep(path) for path in (job.deps[0], *CHECKPOINTS))
     metric, out = job.recipe.task.metric, job.out(job.outs[0])
     judge_candidate(model, dense, teacher, prepared, job.recipe.evaluate, metric, out)
-    if f"data/{TABLE}" in job.deps:
+    if TIMES in job.deps:
         from tasks.evaluate.table import predict
 
-        write_json(out / "times.json", predict(job.dep(f"data/{TABLE}"), model))
+        write_json(out / "times.json", predict(job.dep(TIMES), model))
 
 
 def _measure(job: Job) -> None:
@@ -111,7 +103,6 @@ def _measure(job: Job) -> None:
 
 WORK: dict[str, Callable[[Job], None]] = {
     MOMENTS: _gather,
-    TABLE: _measure_table,
     "draft": _draft,
     "judge": _judge,
     "measure": _measure,

@@ -14,7 +14,7 @@ from tasks.recipe.job import Job
 
 GIVEN = ("prepare",)
 """Those that no trial has a say in."""
-COMMON = ("prepare", "train", "score@r1", MOMENTS, TABLE)
+COMMON = ("prepare", "train", "score@r1", "table@dense", MOMENTS, TABLE)
 """Stages that most trials share; what comes after is a trial's own."""
 
 

@@ -1,13 +1,12 @@
 """What a group costs at a level: parameters and operations by formula, latency by measurement."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.allocate.units import Floats, Integers, K
+from tasks.allocate.units import Floats, Integers
 from tasks.core.errors import UserError
-from tasks.core.progress import progress
 
 
 @dataclass(frozen=True)
@@ -68,33 +67,3 @@ def isotonic(values: Floats) -> Floats:
         means.append(mean)
         sizes.append(size)
     return np.repeat(means, sizes)
-
-
-def measure(
-    timed: Callable[[K, int], float], levels: Mapping[K, Sequence[int]], repeats: int = 5, warm_up: int = 1
-) -> dict[K, dict[int, float]]:
-    """Measures a latency table: the median seconds of every level of every group.
-
-    All levels are timed in turns, every other pass in reverse order, so that a drift (clock, heat) favours none.
-
-    Args:
-        timed: runs a group (one for all layers of the same shape will do) at a level once and returns the seconds.
-        levels: numbers of units kept, by group.
-        repeats: passes that count.
-        warm_up: passes before them that do not.
-    """
-    if repeats < 1 or warm_up < 0:
-        raise UserError(
-            f"Latency takes 1 or more repeats and 0 or more passes to warm up, not {repeats} and {warm_up}."
-        )
-    pairs = [(key, int(level)) for key, group in levels.items() for level in group]
-    seconds: dict[K, dict[int, list[float]]] = {
-        key: {int(level): [] for level in group} for key, group in levels.items()
-    }
-    for number in range(warm_up + repeats):
-        for key, level in pairs if number % 2 == 0 else reversed(pairs):
-            time = timed(key, level)
-            if number >= warm_up:
-                seconds[key][level].append(time)
-        progress("latency pass", number + 1, warm_up + repeats)
-    return {key: {level: float(np.median(times)) for level, times in group.items()} for key, group in seconds.items()}

@@ -57,7 +57,7 @@ def estimate(units: Units, cost: Cost, at_most: int | None = None) -> Levels:
     Args:
         units: the group.
         cost: its cost model.
-        at_most: number of levels, evenly spread; None: all there are.
+        at_most: number of levels, denser where few stay; None: all there are.
     """
     kept = units.levels(at_most)
     ordered = units.scores[units.order()]

@@ -60,7 +60,7 @@ class Units:
         return len(self.scores) if self.dense is None else self.dense
 
     def levels(self, at_most: int | None = None) -> Integers:
-        """Every number of units the group may keep, ascending; `at_most` so many (2 or more), evenly spread."""
+        """Every number of units the group may keep, ascending; `at_most` so many (2 or more), denser where few stay."""
         count = len(self.scores)
         first = 0 if self.empty or not count else self.block
         every = np.array([*range(first, count, self.block), count], dtype=np.int64)
@@ -68,7 +68,7 @@ class Units:
             return every
         if at_most < 2:
             raise ValueError(f"the smallest and the largest level make 2, not {at_most}")
-        return every[np.linspace(0, len(every) - 1, at_most).round().astype(np.int64)]
+        return every[np.unique(((len(every) - 1) * np.linspace(0, 1, at_most) ** 2).round().astype(np.int64))]
 
     def order(self) -> Integers:
         """All units, the most important first; with `parts`, the best of every part, then every second best."""

@@ -2,7 +2,8 @@
 
 Of each kind some numbers of units are tried: the dense model with so many in every group, as it would be delivered, is
 timed in turns with dense PyTorch fp32. What that saves, shared out over the groups, is what a group saves that keeps so
-many. Groups lie one behind the other, so what they cost adds up (ZipLM: Kurtic, Frantar & Alistarh, 2023).
+many. Groups lie one behind the other, so what they cost adds up (ZipLM: Kurtic, Frantar & Alistarh, 2023). The last
+layer is tried apart: a graph computes of it only what the head reads.
 """
 
 import tempfile
@@ -13,30 +14,34 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedModel
 
-from tasks.allocate.cost import latency
+from tasks.allocate.times import BATCH_1, BATCH_32, FILE, against_whole
 from tasks.allocate.units import units_of
 from tasks.core.files import read_json, write_json
 from tasks.evaluate import delivered
-from tasks.evaluate.timing import BATCH, measure
+from tasks.evaluate.timing import BATCH, least
 from tasks.families import family_of
 from tasks.families.anatomy import WHOLE, WIDTH, Group
 from tasks.modeling.checkpoint import load
 from tasks.modeling.inference import Forward, forward
-from tasks.modeling.shrink import shrink
+from tasks.modeling.shrink import dense_layers, shrink
 from tasks.recipe.schema import Evaluate
 from tasks.text.data import read_split
 from tasks.text.registry import read_task
 
-FILE = "table.json"
 LEVELS = 5
-"""Numbers of units tried of each kind, evenly spread, the full one among them."""
+"""Numbers of units tried of each kind, denser where few stay, the full one among them."""
 LEAST = 0.05
 """A plan is not believed to take less than this share of the time that the whole model takes as delivered."""
 
 
 def measure_table(dense: Path, prepared: Path, kinds: Sequence[str], align: int, settings: Evaluate, out: Path) -> None:
-    """Writes `table.json`: seconds of dense and of the whole model as delivered, and by kind and number of units kept.
+    """Writes `table.json`: seconds of dense and of the whole model as delivered, and what fewer units save.
+
+    `kinds` holds of each kind a list of stretches of layers: their numbers in the dense model, the numbers of units
+    that were tried, the full one last, and the seconds (of a text, of a batch of 32) that a group saves with each of
+    the others.
 
     Args:
         kinds: of units; the residual width and single weights have no entry, for their times do not add up.
@@ -44,35 +49,39 @@ def measure_table(dense: Path, prepared: Path, kinds: Sequence[str], align: int,
     """
     model, split = load(dense), read_split(prepared, "validation", dense)
     causal = read_task(prepared).causal
-    by_kind: dict[str, list[Group]] = defaultdict(list)
-    for group in family_of(model.config.model_type).groups(model):
-        if group.kind in kinds and group.kind != WIDTH:
-            by_kind[group.kind].append(group)
+    stretches = _stretches(model, kinds, causal=causal)
     with tempfile.TemporaryDirectory() as directory:
 
-        def as_delivered(one: Any, name: str) -> Forward:
+        def as_delivered(one: PreTrainedModel, name: str) -> Forward:
             return forward(one) if causal else delivered(one, split, Path(directory) / name)
 
         models = {"dense": forward(model), "whole": as_delivered(model, "whole")}
-        for kind, groups in by_kind.items():
-            for level in _levels(groups[0], align)[:-1]:
-                kept = {kind: [_best(group, level, align) for group in _changed(groups)]}
-                kept[kind] += [list(range(g.count)) for g in groups[len(kept[kind]) :]]
-                models[f"{kind} {level}"] = as_delivered(shrink(model, kept), f"{kind}-{level}")
-        times = measure(models, dict.fromkeys(models, split), settings)
-    seconds = {name: [found["latency_ms_b1"] / 1000, BATCH / found["throughput_b32"]] for name, found in times.items()}
-    table: dict[str, Any] = {"threads": torch.get_num_threads(), "dense": seconds["dense"], "whole": seconds["whole"]}
-    table["kinds"] = {
-        kind: {
-            "levels": _levels(groups[0], align),
-            "saved": [
-                [(seconds["whole"][at] - seconds[f"{kind} {level}"][at]) / len(_changed(groups)) for at in (0, 1)]
-                for level in _levels(groups[0], align)[:-1]
-            ],
-        }
-        for kind, groups in by_kind.items()
-    }
-    write_json(out / FILE, table)
+        for kind, parts in stretches.items():
+            for groups in parts:
+                for level in _levels(groups, align)[:-1]:
+                    kept = _kept([group for part in parts for group in part], _changed(groups), level, align)
+                    name = _name(groups, level)
+                    models[name] = as_delivered(shrink(model, {kind: kept}), name)
+        seconds = least(models, split, settings)
+    layers = dense_layers(model)
+
+    def entry(groups: Sequence[Group]) -> dict[str, Any]:
+        levels = _levels(groups, align)
+        tried = [seconds[_name(groups, level)] for level in levels[:-1]]
+        saved = [
+            [(whole - one) / len(_changed(groups)) for whole, one in zip(seconds["whole"], found, strict=True)]
+            for found in tried
+        ]
+        return {"layers": [layers[group.layer] for group in groups], "levels": levels, "saved": saved}
+
+    entries = {kind: [entry(groups) for groups in parts] for kind, parts in stretches.items()}
+    for unit in family_of(model.config.model_type).kinds:
+        if unit.name in entries and unit.sublayer in entries and unit.parts_of not in entries:
+            for part, whole in zip(entries[unit.name], entries[unit.sublayer], strict=True):
+                part["levels"].insert(0, 0)  # with its last unit the sublayer goes
+                part["saved"].insert(0, whole["saved"][0])
+    facts = {"threads": torch.get_num_threads(), "dense": seconds["dense"], "whole": seconds["whole"], "kinds": entries}
+    write_json(out / FILE, facts)
 
 
 def predict(table: Path, model: Path) -> dict[str, float]:
@@ -80,10 +89,11 @@ def predict(table: Path, model: Path) -> dict[str, float]:
     found, config = read_json(table / FILE), read_json(model / "config.json")
     kept: Mapping[str, Mapping[str, Sequence[int]]] = config.get("pruned", {}).get("kept", {})
     seconds = np.array(found["whole"])
-    for kind, entry in found["kinds"].items():
-        for units in kept.get(kind, {}).values():
+    for kind in found["kinds"]:
+        both = [against_whole(found, kind, at) for at in (BATCH_1, BATCH_32)]
+        for layer, units in kept.get(kind, {}).items():
             if units or kind in WHOLE:  # what went with its sublayer is counted there
-                seconds = seconds - [_saved(entry, at, len(units)) for at in (0, 1)]
+                seconds = seconds + [float(more[int(layer)](np.array([len(units)]))[0]) for more in both]
     seconds = np.maximum(seconds, LEAST * np.array(found["whole"]))
     return {
         "latency_ms_b1": 1000 * float(seconds[0]),
@@ -93,19 +103,33 @@ def predict(table: Path, model: Path) -> dict[str, float]:
     }
 
 
-def _saved(entry: Mapping[str, Any], at: int, count: int) -> float:
-    """Seconds that a group saves which keeps `count` units."""
-    saved = [one[at] for one in entry["saved"]] + [0.0]
-    costs = latency({level: -one for level, one in zip(entry["levels"], saved, strict=True)})
-    return -float(costs(np.array([count]))[0])
+def _stretches(model: PreTrainedModel, kinds: Sequence[str], *, causal: bool) -> dict[str, list[list[Group]]]:
+    """The groups of each kind, those of the last layer apart."""
+    by_kind: dict[str, list[Group]] = defaultdict(list)
+    for group in family_of(model.config.model_type).groups(model):
+        if group.kind in kinds and group.kind != WIDTH:
+            by_kind[group.kind].append(group)
+    parts = {kind: [groups] if causal else [groups[:-1], groups[-1:]] for kind, groups in by_kind.items()}
+    return {kind: [groups for groups in found if groups] for kind, found in parts.items()}
 
 
-def _levels(group: Group, align: int) -> list[int]:
-    return [int(level) for level in units_of(group, {group.name: torch.ones(group.count)}, align).levels(LEVELS)]
+def _levels(groups: Sequence[Group], align: int) -> list[int]:
+    largest = max(groups, key=lambda group: group.count)
+    return [int(level) for level in units_of(largest, {largest.name: torch.ones(largest.count)}, align).levels(LEVELS)]
 
 
-def _best(group: Group, level: int, align: int) -> list[int]:
-    return units_of(group, {group.name: torch.ones(group.count)}, align).best(level)
+def _name(groups: Sequence[Group], level: int) -> str:
+    return f"{groups[0].name}-{level}"
+
+
+def _kept(groups: Sequence[Group], changed: Sequence[Group], level: int, align: int) -> list[list[int]]:
+    """Of every group of a kind the units that stay where some keep so many."""
+    return [
+        units_of(group, {group.name: torch.ones(group.count)}, align).best(min(level, group.count))
+        if group in changed
+        else list(range(group.count))
+        for group in groups
+    ]
 
 
 def _changed(groups: Sequence[Group]) -> Sequence[Group]:

@@ -16,6 +16,8 @@ from tasks.text.data import Batch, Split
 from tasks.text.generate import Tokens
 
 BATCH = 32
+TURN = 8
+"""Texts that a model is timed on before it is another one's turn, where many differ little."""
 
 
 def measure(
@@ -62,6 +64,31 @@ def measure(
         if window:
             figures[name]["throughput_window"] = min(window, count) / float(np.median(windows[name]))
     return figures
+
+
+def least(models: Mapping[str, Forward], split: Split, settings: Evaluate) -> dict[str, list[float]]:
+    """Times many models that differ little: seconds of a text alone, and of a batch of 32.
+
+    They take turns after every few texts, in either order, so that the machine's pace is the same for all; of each text
+    the least of all passes counts, then the median over texts.
+    """
+    count = len(split)
+    texts = [split.batch(range(row, row + 1)) for row in range(min(settings.latency_rows, count))]
+    starts = range(0, min(settings.throughput_batches * BATCH, count), BATCH)
+    full = [split.batch(range(start, min(start + BATCH, count))) for start in starts]
+    turns = [texts[start : start + TURN] for start in range(0, len(texts), TURN)] + [[batch] for batch in full]
+    found = {name: np.full((settings.repeats, len(texts) + len(full)), np.inf) for name in models}
+    for number in range(settings.repeats):
+        done = 0
+        for part in turns:
+            for name in models if number % 2 == 0 else reversed(list(models)):
+                found[name][number, done : done + len(part)] = _timed(models[name], part, 1)
+            done += len(part)
+            progress("turn", number * (len(texts) + len(full)) + done, settings.repeats * (len(texts) + len(full)))
+    lows = {name: times.min(axis=0) for name, times in found.items()}
+    return {
+        name: [float(np.median(low[: len(texts)])), float(np.median(low[len(texts) :]))] for name, low in lows.items()
+    }
 
 
 @torch.inference_mode()

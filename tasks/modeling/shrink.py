@@ -26,7 +26,8 @@ def shrink(model: PreTrainedModel, kept: Kept) -> PreTrainedModel:
         kept: of each kind, for each group, the units that stay; a kind that is not named stays whole.
 
     Raises:
-        ValueError: a group would lose its last unit, its parts would become uneven, or an index does not exist.
+        ValueError: a group would lose its last unit but not the sublayer it lies in, its parts would become uneven, or
+            an index does not exist.
     """
     made = _Shrunk(model)
     outer: dict[tuple[str, int], list[int]] = {}
@@ -46,13 +47,18 @@ def shrink(model: PreTrainedModel, kept: Kept) -> PreTrainedModel:
 def chosen(family: Family, model: PreTrainedModel, kept: Kept) -> list[tuple[Group, list[int]]]:
     """Every group of the model with the units that stay of it, checked (see `shrink`)."""
     counters: dict[str, int] = defaultdict(int)
+    wanted = []
+    for group in family.groups(model):
+        units = kept[group.kind][counters[group.kind]] if group.kind in kept else range(group.count)
+        counters[group.kind] += 1
+        wanted.append((group, units))
+    gone = {(group.kind, group.layer) for group, units in wanted if group.kind in WHOLE and not units}
+    sublayers = {kind.name: kind.sublayer for kind in family.kinds}
     found = []
     parts: list[int] = []
-    for group in family.groups(model):
-        number = counters[group.kind]
-        counters[group.kind] += 1
-        units = kept[group.kind][number] if group.kind in kept else range(group.count)
-        parts = _checked(group, units, parts if group.balance > 1 else [0])
+    for group, units in wanted:
+        with_whole = (sublayers.get(group.kind), group.layer) in gone
+        parts = _checked(group, units, parts if group.balance > 1 else [0], empty=group.kind in WHOLE or with_whole)
         found.append((group, parts))
     if all(not units for group, units in found if group.kind == LAYER):
         raise ValueError("the model would lose its last layer")
@@ -68,6 +74,14 @@ def dense_counts(model: PreTrainedModel) -> dict[str, list[int]]:
     for group in family_of(model.config.model_type).groups(model):
         counts[group.kind].append(group.count)
     return dict(counts)
+
+
+def dense_layers(model: PreTrainedModel) -> list[int]:
+    """The number that each layer of `model` had in the dense model."""
+    pruned = getattr(model.config, "pruned", None)
+    if pruned:
+        return list(pruned["layers"])
+    return list(range(len(model.get_submodule(family_of(model.config.model_type).layers))))
 
 
 def mask(model: PreTrainedModel, kept: Kept) -> PreTrainedModel:
@@ -94,7 +108,7 @@ def _inside(group: Group, units: Sequence[int], parts: Sequence[int]) -> tuple[G
     return replace(group, count=size * len(parts)), [place[unit // size] * size + unit % size for unit in units]
 
 
-def _checked(group: Group, units: Sequence[int], parts: Sequence[int]) -> list[int]:
+def _checked(group: Group, units: Sequence[int], parts: Sequence[int], *, empty: bool) -> list[int]:
     """The units in order; of a balanced group those in `parts`, since what goes with its part goes."""
     wanted = sorted(set(units))
     if wanted and (wanted[0] < 0 or wanted[-1] >= group.count):
@@ -104,7 +118,7 @@ def _checked(group: Group, units: Sequence[int], parts: Sequence[int]) -> list[i
     size = group.count // group.balance
     numbers = {part: [unit for unit in wanted if unit // size == part] for part in parts}
     left = [unit for units in numbers.values() for unit in units]
-    if not left and group.kind not in WHOLE:
+    if not left and not empty:
         raise ValueError(f"layer {group.layer} would lose its last {group.kind}")
     if len({len(units) for units in numbers.values()}) > 1:
         raise ValueError(f"layer {group.layer} would keep more {group.kind}s in one of its {len(parts)} groups")

@@ -10,18 +10,19 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from tasks.allocate.levels import CURVES
+from tasks.allocate.times import FILE
 from tasks.core.files import read_json, write_json
 from tasks.families import family_of
 from tasks.modeling.checkpoint import load, save
 from tasks.modeling.inference import device
 from tasks.modeling.matrices import matrices
 from tasks.modeling.replay import replay
-from tasks.modeling.shrink import shrink
-from tasks.modeling.size import SIZES, size
+from tasks.modeling.shrink import dense_layers, shrink
+from tasks.modeling.size import SIZES
 from tasks.modeling.vocabulary import as_read_by
-from tasks.prune.costs import unit_costs
+from tasks.prune.costs import LATENCY, Priced, by_formula, by_table
 from tasks.prune.plan import WEIGHT, Plan, plan
-from tasks.prune.removed import dense_layers, removed_units, removed_weights
+from tasks.prune.removed import removed_units, removed_weights
 from tasks.prune.unused import with_vocabulary
 from tasks.prune.weights import folded, masks, of_what_stays, thin
 from tasks.recipe.goal import Amount
@@ -37,6 +38,7 @@ from tasks.training.reinit import kept_entries, reinitialize, rewind
 def prune(
     model: Path, scores: Path, prepared: Path, teacher: Path, number: int, criterion: str, settings: Prune, seed: int,
     out: Path, early: Path | None = None, gradual: bool = False, moments: Path | None = None,
+    times: Path | None = None,
 ) -> None:  # fmt: skip
     """Writes the checkpoint without what round `number` (from 0) removes, and `plan.json`.
 
@@ -56,6 +58,7 @@ def prune(
         early: checkpoint of the dense model early in its training, to whose weights goes back what stays.
         gradual: single weights stay; a share of them goes in the training that follows.
         moments: file of `tasks/reconstruct/apart.py`: what stays is refitted by these sums, in seconds.
+        times: out of the table stage; needed where a goal is latency.
 
     Raises:
         UserError: the model has no such units, the criterion says nothing of them, or the goal is out of reach.
@@ -67,16 +70,12 @@ def prune(
     curves = read_json(scores / CURVES) if settings.curves else {}
     train = read_split(prepared, "train", out)
     sample, length, task = train.sample(settings.rows, seed), float(train.lengths.mean()), read_task(prepared)
-    costs = unit_costs(source, length)
-    chosen = plan(
-        source,
-        importance,
-        goal,
-        settings,
-        costs,
-        partial(_budget, source, read_json(teacher / SIZES), settings, costs, goal.share, length),
-        {name: {int(kept): lost for kept, lost in losses.items()} for name, losses in curves.items()},
-    )
+    if times and goal.cost == LATENCY:
+        priced: Priced = partial(by_table, source, read_json(times / FILE), goal.share)
+    else:
+        priced = partial(by_formula, source, read_json(teacher / SIZES), str(goal.cost), goal.share, length)
+    losses = {name: {int(kept): lost for kept, lost in curve.items()} for name, curve in curves.items()}
+    chosen = plan(source, importance, goal, settings, priced, losses)
     facts: dict[str, Any] = {"goal": goal.as_item(), "criterion": criterion, "allocation": settings.allocation}
     facts |= {"threshold": chosen.thresholds, "sensitivity": curves, "layers": dense_layers(source)}
     facts |= {"unselected": "remove" if last else settings.unselected, "errors": {}, "weights": []}
@@ -122,12 +121,3 @@ def _anew(
         kept |= folded(model, stay)
         facts["weights"] = removed_weights(model, stay, scores)
     return reinitialize(model, kept, settings.unselected, seed)  # type: ignore[arg-type]
-
-
-def _budget(
-    model: PreTrainedModel, dense: Any, settings: Prune, costs: Any, share: float, length: float, cost: str
-) -> float:
-    """What the groups that are pruned may cost: the dense model's cost less `share`, less what is not pruned."""
-    groups = [g for g in family_of(model.config.model_type).groups(model) if g.kind in settings.units]
-    prunable = sum(costs[group.name][cost] * group.count for group in groups)
-    return float(dense[cost] * (1 - share) - (size(model, length)[cost] - prunable))

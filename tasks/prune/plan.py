@@ -1,6 +1,6 @@
 """The plan: which units of which layer stay, for what a round is to remove of the dense model."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -9,14 +9,15 @@ from transformers import PreTrainedModel
 
 from tasks.allocate import ranked, uniform
 from tasks.allocate.cost import Linear
-from tasks.allocate.levels import Allocation, Levels
+from tasks.allocate.levels import Allocation, Cost, Levels
 from tasks.allocate.sensitivity import equal_loss
 from tasks.allocate.solve import solve
 from tasks.allocate.units import Floats, Units, cost_at, norm, normalized, units_of
 from tasks.core.errors import UserError
 from tasks.families import family_of
-from tasks.families.anatomy import LAYER, WIDTH, Group
+from tasks.families.anatomy import LAYER, WIDTH, Family, Group
 from tasks.modeling.shrink import dense_counts
+from tasks.prune.costs import Priced, Prices
 from tasks.recipe.goal import Amount, Goal
 from tasks.recipe.pruning import Prune
 
@@ -54,18 +55,17 @@ def plan(
     scores: Mapping[str, Tensor],
     goal: Goal,
     settings: Prune,
-    costs: Mapping[str, Mapping[str, float]],
-    budget: Callable[[str], float],
+    priced: Priced,
     curves: Curves,
 ) -> Plan:
     """Chooses the units of `settings.units` that stay.
 
+    Where a cost is the goal and a sublayer may go as well as its units, it goes with the last of them.
+
     Args:
         scores: importance by group.
         goal: what has to be gone afterwards, of the dense model.
-        costs: by group, what a unit costs in parameters and FLOPs.
-        budget: of a cost, what the groups that are pruned may cost together for a share of the whole dense model to
-            be gone; of each cost by its name.
+        priced: what groups cost, in what the goal names.
         curves: of the allocations that weigh losses up.
 
     Raises:
@@ -77,16 +77,7 @@ def plan(
     compared: dict[str, Units] = {}
     thresholds: dict[str, float | None] = {}
     if goal.cost:
-        if LAYER in settings.units and len(settings.units) > 1:
-            raise UserError("prune.kinds: whole layers and parts of layers cannot share one cost; give each a round")
-        priced = {
-            name: replace(units, cost=costs[name][goal.cost]) if name in costs else units
-            for kind in settings.units
-            for name, units in _units(model, groups, kind, scores, settings).items()
-        }
-        found = _within(priced, budget(goal.cost), settings, curves)
-        kept, compared = found.kept, priced
-        thresholds = dict.fromkeys(settings.units, found.threshold)
+        kept, compared, thresholds = _by_cost(model, groups, scores, settings, priced, curves)
     for kind, amount in goal.kinds.items():
         if kind != WEIGHT:
             units = _units(model, groups, kind, scores, settings)
@@ -99,7 +90,7 @@ def plan(
     for group in groups:
         unit = units_of(group, scores, settings.align)
         count = kept.get(group.name, group.count)
-        chosen[group.kind].append(unit.best(count))
+        chosen[group.kind].append(unit.best(count) if count else [])
         ranked_as = compared.get(group.name, unit)
         divisor = ranked_as.cost * (norm(unit.scores) if settings.normalize else 1.0)
         margins[group.name] = Margin(divisor, *ranked.margin(ranked_as, count))
@@ -122,6 +113,38 @@ def _check(model: PreTrainedModel, groups: Sequence[Group], scores: Mapping[str,
             f"prune.kinds: {', '.join(silent)}; score.criterion says nothing of them, since it looks at what goes into "
             "single matrices, at gates, or at units alone; choose magnitude, taylor or fisher"
         )
+
+
+def _by_cost(
+    model: PreTrainedModel, groups: Sequence[Group], scores: Mapping[str, Tensor], settings: Prune, priced: Priced,
+    curves: Curves,
+) -> tuple[dict[str, int], dict[str, Units], dict[str, float | None]]:  # fmt: skip
+    """How many units each group keeps, what was compared, and the thresholds, where all kinds share one cost."""
+    if LAYER in settings.units and len(settings.units) > 1:
+        raise UserError("prune.kinds: whole layers and parts of layers cannot share one cost; give each a round")
+    wholes = _wholes(family_of(model.config.model_type), settings.units)
+    apart = [kind for kind in settings.units if kind not in wholes.values()]
+    prices = priced(apart)
+    compared = {}
+    for kind in apart:
+        for name, units in _units(model, groups, kind, scores, settings).items():
+            cost = prices.costs.get(name)
+            each = cost.unit if isinstance(cost, Linear) else units.cost
+            compared[name] = replace(units, cost=each, empty=units.empty or kind in wholes)
+    parts = {group.name: f"{wholes[group.kind]}.{group.layer}" for group in groups if group.kind in wholes}
+    emptied = {part: {0: curves[whole][0]} for part, whole in parts.items() if curves}
+    found = _within(compared, prices, settings, {n: {**curve, **emptied.get(n, {})} for n, curve in curves.items()})
+    kept = found.kept | {whole: int(found.kept[part] > 0) for part, whole in parts.items()}
+    return kept, compared, dict.fromkeys(apart, found.threshold)
+
+
+def _wholes(family: Family, kinds: Sequence[str]) -> dict[str, str]:
+    """Of the kinds, each that lies in a sublayer that is one of them, too, and this sublayer."""
+    return {
+        kind.name: kind.sublayer
+        for kind in family.kinds
+        if kind.name in kinds and kind.sublayer in kinds and kind.parts_of not in kinds
+    }
 
 
 def _units(
@@ -151,26 +174,27 @@ def _amount(units: Mapping[str, Units], amount: Amount, settings: Prune, curves:
         return uniform.by_ratio(units, ratio)
     if settings.allocation == "global":
         return ranked.by_ratio(units, ratio)
-    return _solved(units, cost_at(units, ratio), settings, curves)
+    return _solved(units, Prices({}, cost_at(units, ratio)), settings, curves)
 
 
-def _within(units: Mapping[str, Units], budget: float, settings: Prune, curves: Curves) -> Allocation[str]:
+def _within(units: Mapping[str, Units], prices: Prices, settings: Prune, curves: Curves) -> Allocation[str]:
     if settings.allocation == "uniform":
-        return uniform.by_budget(units, {name: Linear(unit.cost) for name, unit in units.items()}, budget)
+        costs = {name: prices.costs.get(name, Linear(unit.cost)) for name, unit in units.items()}
+        return uniform.by_budget(units, costs, prices.budget)
     if settings.allocation == "global":
-        return ranked.by_budget(units, budget)
-    return _solved(units, budget, settings, curves)
+        return ranked.by_budget(units, prices.budget)
+    return _solved(units, prices, settings, curves)
 
 
-def _solved(units: Mapping[str, Units], budget: float, settings: Prune, curves: Curves) -> Allocation[str]:
+def _solved(units: Mapping[str, Units], prices: Prices, settings: Prune, curves: Curves) -> Allocation[str]:
     there = {name: unit for name, unit in units.items() if len(unit.scores)}
-    levels = {name: _levels(curves[name], unit.cost) for name, unit in there.items()}
-    return (equal_loss if settings.allocation == "sensitivity" else solve)(levels, budget)
+    levels = {name: _levels(curves[name], prices.costs.get(name, Linear(unit.cost))) for name, unit in there.items()}
+    return (equal_loss if settings.allocation == "sensitivity" else solve)(levels, prices.budget)
 
 
-def _levels(losses: Mapping[int, float], cost: float) -> Levels:
+def _levels(losses: Mapping[int, float], cost: Cost) -> Levels:
     kept = np.array(sorted(losses), dtype=np.int64)
     # A level is no better than a larger one: what looks so is noise of the sample.
     found: Floats = np.array([losses[int(k)] for k in kept], dtype=np.float64)
     falling: Floats = np.maximum.accumulate(found[::-1])[::-1]
-    return Levels(kept, falling, kept.astype(np.float64) * cost)
+    return Levels(kept, falling, cost(kept))

@@ -9,16 +9,8 @@ from transformers import PreTrainedModel
 
 from tasks.families import family_of
 from tasks.modeling.matrices import matrices
-from tasks.modeling.shrink import chosen, dense_counts
+from tasks.modeling.shrink import chosen, dense_counts, dense_layers
 from tasks.prune.plan import Plan
-
-
-def dense_layers(model: PreTrainedModel) -> list[int]:
-    """The number that each layer of `model` had in the dense model."""
-    pruned = getattr(model.config, "pruned", None)
-    if pruned:
-        return list(pruned["layers"])
-    return list(range(len(model.get_submodule(family_of(model.config.model_type).layers))))
 
 
 def removed_units(model: PreTrainedModel, scores: Mapping[str, Tensor], plan: Plan) -> list[dict[str, Any]]:

@@ -70,7 +70,7 @@ def fused_graph(
     fused = sum(node.op_type == OPERATOR for node in proto.graph.node)
     if fused != there:
         raise RuntimeError(f"{fused} of {there} attention layers are fused")
-    whole = _bare(_named(_plain_residuals(proto), model))
+    whole = _bare(_named(_plain_residuals(_without_nothing(proto)), model))
     return whole if exits else packed(whole)  # with exits, each part of it is packed
 
 
@@ -150,6 +150,20 @@ def _attention(layer: Any, names: Attention, width: int, wrapper: _Wrapper) -> A
         return output(context), None
 
     return forward
+
+
+def _without_nothing(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Leaves out the additions of what an absent sublayer gives: zeros as large as the hidden states."""
+    zeros = {tensor.name for tensor in proto.graph.initializer if not numpy_helper.to_array(tensor).any()}
+    nothing = {node.output[0] for node in proto.graph.node if node.op_type == "Expand" and node.input[0] in zeros}
+    same: dict[str, str] = {}
+    for node in list(proto.graph.node):
+        node.input[:] = [same.get(name, name) for name in node.input]
+        others = [name for name in node.input if name not in nothing]
+        if node.op_type == "Add" and len(others) == 1:
+            same[node.output[0]] = others[0]
+            proto.graph.node.remove(node)
+    return proto
 
 
 def _plain_residuals(proto: onnx.ModelProto) -> onnx.ModelProto:

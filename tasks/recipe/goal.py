@@ -26,7 +26,7 @@ class Goal:
     kinds: Mapping[str, Amount] = field(default_factory=dict)
     """By kind of unit."""
     cost: str | None = None
-    """Instead: parameters or flops, over all kinds together."""
+    """Instead: parameters, flops or latency (of one text, by a table that was measured), over all kinds together."""
     share: float = 0.0
     """Of the dense model's cost."""
     vocabulary: bool = False

@@ -93,7 +93,8 @@ def dag(recipe: Recipe) -> dict[str, Any]:
     model, after = "models/dense", "data/teacher"
     early = "models/dense/early" if recipe.prune.rewind else "models/dense/provenance.json"
     for number, name in enumerate(names):
-        rounds[name] = {"model": model, "after": after, "early": early, "goal": goals[number].as_item()}
+        times = "data/times/table" if goals[number].cost == "latency" else "models/dense/provenance.json"
+        rounds[name] = {"model": model, "after": after, "early": early, "times": times, "goal": goals[number].as_item()}
         evaluations[name] = {"models": f"models/rounds/{name}", "reads": "data/teacher", "out": f"data/rounds/{name}"}
         model, after = f"models/rounds/{name}", f"data/rounds/{name}"
     evaluations["test"] = {"models": "models", "reads": "data/rounds", "out": "data/evaluate/test"}
@@ -106,6 +107,7 @@ def dag(recipe: Recipe) -> dict[str, Any]:
         "data": _local(recipe.data.source),
         "model": _local(recipe.model.source),
         "student": _local(recipe.distill.source) if recipe.distill.source else "tasks/sources",
+        "table": {"dense": {}} if recipe.prune.timed else {},
         "rounds": rounds,
         "curves": recipe.prune.curves,
         "evaluate": evaluations,

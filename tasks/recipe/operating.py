@@ -7,7 +7,7 @@ from pydantic import Field
 from tasks.recipe.section import Count, NotNegative, Positive, Section
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Stage = Literal["prepare", "train", "score", "prune", "finetune", "evaluate", "distill", "quantize", "report"]
+Stage = Literal["prepare", "train", "table", "score", "prune", "finetune", "evaluate", "distill", "quantize", "report"]
 
 
 class Promote(Section):

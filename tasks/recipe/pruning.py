@@ -11,7 +11,7 @@ from tasks.recipe.section import Count, NotNegative, Positive, Section, Share
 from tasks.recipe.trainings import Training
 
 KindName = Literal["head", "kv_group", "neuron", "attention", "ffn", "layer", "width", "weight", "vocabulary"]
-CostName = Literal["parameters", "flops"]
+CostName = Literal["parameters", "flops", "latency"]
 GoalName = Literal[KindName, CostName]
 CriterionName = Literal[
     "random", "magnitude", "magnitude_l1", "gradient", "taylor", "taylor_absolute", "fisher", "activation", "wanda",
@@ -82,6 +82,11 @@ class Prune(Section):
         return self.model_dump(include=keys, mode="json") if self.allocation in ("sensitivity", "solve") else None
 
     @property
+    def timed(self) -> bool:
+        """Whether a round hangs on the table of times."""
+        return any(goal.cost == "latency" for goal in self.goals)
+
+    @property
     def drafted(self) -> bool:
         """Whether a quick refitting of what stays is a draft of what this does."""
         return self.reconstruct and self.unselected == "remove" and not self.rewind and "width" not in self.kinds
@@ -133,6 +138,22 @@ class Prune(Section):
     def _weights_stand_alone(self) -> "Prune":
         if "weight" in self.kinds and any(goal.cost for goal in self.goals):
             raise ValueError("kinds: a zero costs as much as any weight; give weight a share of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _has_times(self) -> "Prune":
+        if self.timed and self.allocation == "global":
+            raise ValueError(
+                "a round names latency and allocation is global, which ranks single units, whose times do not add up; "
+                "choose solve, sensitivity or uniform"
+            )
+        both = {
+            "width, whose time is no sum over layers": "width" in self.kinds,
+            "head and kv_group, of which one holds the other": {"head", "kv_group"} <= set(self.kinds),
+            "layer and what lies in it": "layer" in self.kinds and len(self.units) > 1,
+        }
+        if wrong := [what for what, there in both.items() if self.timed and there]:
+            raise ValueError(f"a round names latency and kinds {'; '.join(wrong)}; leave one out")
         return self
 
 

@@ -11,7 +11,7 @@ from tasks.recipe.pruning import ALONG, PER_ROW, Prune
 
 SUBLAYER = {"head": "attention", "kv_group": "attention", "neuron": "ffn"}
 """Where units lie: they go with it."""
-COSTS = ("flops", "parameters")
+COSTS = ("flops", "parameters", "latency")
 NUMBER = re.compile(r"\.(\d+)(?=\.|$)")
 """The layer in the name of a matrix."""
 

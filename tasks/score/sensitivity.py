@@ -27,8 +27,8 @@ from tasks.text.data import Split, read_split
 from tasks.text.registry import read_task
 from tasks.text.task import TaskType
 
-LEVELS = 8
-"""Numbers of units tried of each group, evenly spread, the full one among them."""
+LEVELS = 12
+"""Numbers of units tried of each group, denser where few stay, the full one among them."""
 
 
 def measure(model: Path, prepared: Path, settings: Prune, seed: int, scores: Path) -> None:

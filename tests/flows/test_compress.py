@@ -20,7 +20,7 @@ def test_the_flow_runs_the_stages_of_dvc_yaml_in_their_order(finished: Path) -> 
 
     dag = Dag(finished)
     seen: list[str] = []
-    chain(lambda *name: seen.append("@".join(name)), dag.items("score"), dag.items("quantize"))
+    chain(lambda *name: seen.append("@".join(name)), *map(dag.items, ("table", "score", "quantize")))
     assert seen == [stage.name for stage in dag.stages] == CHAIN
     for stage in dag.stages:
         earlier = {out for name in seen[: seen.index(stage.name)] for out in dag.stage(name).outs}
@@ -100,6 +100,17 @@ def test_a_round_less_leaves_nothing_of_it(workspace: Path, monkeypatch: pytest.
     pipeline_yaml.write_text(dump(resolve(None, [])))
     assert not pipeline(workspace)
     assert calls(workspace) == []
+
+
+def test_what_units_cost_is_measured_where_a_round_is_to_reach_a_latency(workspace: Path) -> None:
+    from flows.dag import Dag
+
+    assert pipeline(workspace, "prune.rounds=[{latency: 0.3}]", "prune.allocation=solve")
+    made = calls(workspace)
+    assert made[:4] == ["table@dense", "score@r1", "prune@r1", "finetune@r1"]
+    assert [stage.name for stage in Dag(workspace).stages][2:4] == ["table@dense", "score@r1"]
+    assert is_clean(workspace)
+    assert not pipeline(workspace, "prune.rounds=[{latency: 0.3}]", "prune.allocation=solve")
 
 
 def test_a_changed_out_is_put_right_from_the_cache(workspace: Path) -> None:

@@ -8,13 +8,14 @@ trainings together may take the budget's steps and no more.
 import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from contenders.contender import Contender, Job, describe
-from contenders.settings import RECIPES, STEPS
+from contenders.settings import RECIPES, STEPS, THREADS
 from tasks.core.files import read_json, whole
 from tasks.recipe.load import resolve
 from tasks.recipe.schema import Recipe
@@ -47,7 +48,7 @@ def make(job: Job) -> None:
             scores = scored(model, recipe, job)
             prune(
                 model, scores, job.prepared, job.teacher, number, recipe.score.criterion, recipe.prune, job.seed, cut,
-                gradual=recipe.finetune.gradual,
+                gradual=recipe.finetune.gradual, times=timed(recipe, job),
             )  # fmt: skip
             course = (recipe.finetune, METRIC, job.seed, _fresh(job.scratch / f"finetune{number}"), out)
             finetune(cut, job.dense, job.prepared, job.teacher, *course)
@@ -61,17 +62,41 @@ def make(job: Job) -> None:
 def scored(model: Path, recipe: Recipe, job: Job) -> Path:
     """The scores of a model, and its curves; those of the dense model are kept for all points that ask for the same."""
     from tasks.score import score_units
-    from tasks.score.sensitivity import measure
+    from tasks.score.sensitivity import LEVELS, measure
 
-    asked = [recipe.score.model_dump(mode="json"), recipe.prune.units, recipe.prune.curves]
+    def make(out: Path) -> None:
+        units, trial = recipe.prune.units, _fresh(job.scratch / "scoring")
+        score_units(model, job.prepared, recipe.score, units, METRIC, job.seed, trial, out)
+        if recipe.prune.curves:
+            measure(model, job.prepared, recipe.prune, job.seed, out)
+
+    asked = [recipe.score.model_dump(mode="json"), recipe.prune.units, recipe.prune.curves, LEVELS]
+    return _once(model.parent / f"scores-{model.name}", asked, make)
+
+
+def timed(recipe: Recipe, job: Job) -> Path | None:
+    """The table of times of the dense model, where a round hangs on it: to be measured with nothing else running."""
+    import torch
+
+    from tasks.evaluate.table import measure_table
+
+    def make(out: Path) -> None:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(THREADS)
+        measure_table(job.dense, job.prepared, recipe.prune.units, recipe.prune.align, recipe.evaluate, out)
+        torch.set_num_threads(threads)
+
+    asked = [recipe.prune.units, recipe.prune.align, recipe.evaluate.model_dump(mode="json")]
+    return _once(job.dense.parent / "times", asked, make) if recipe.prune.timed else None
+
+
+def _once(place: Path, asked: list[Any], make: Callable[[Path], None]) -> Path:
+    """What `make` leaves, kept for all points that ask for the same."""
     key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:8]
-    place = model.parent / f"scores-{model.name}-{key}"
+    place = place.with_name(f"{place.name}-{key}")
     if not place.is_dir():
         with whole(place) as made:
-            units, trial = recipe.prune.units, _fresh(job.scratch / "scoring")
-            score_units(model, job.prepared, recipe.score, units, METRIC, job.seed, trial, made)
-            if recipe.prune.curves:
-                measure(model, job.prepared, recipe.prune, job.seed, made)
+            make(made)
     return place
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from flows.lineage.reproduce import reproduce
 from tasks.core.errors import UserError
-from tests.flows.conftest import calls
+from tests.flows.conftest import calls, pipeline
 
 
 def test_the_same_bytes_come_out_and_the_workspace_stays(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -26,6 +26,17 @@ def test_params_that_are_not_the_record_are_refused(workspace: Path) -> None:
     file.write_text(file.read_text().replace("seed: 0", "seed: 1", 1))
     with pytest.raises(UserError, match=r"cannot be made again: params/pipeline\.yaml has seed: 1"):
         reproduce(workspace, str(workspace / "models/dense"))
+
+
+def test_what_was_measured_is_taken_from_the_record(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No clock says the same twice, and the model hangs on what it said."""
+    assert pipeline(workspace, "prune.rounds=[{latency: 0.3}]", "prune.allocation=solve")
+    table = workspace / "data/times/table"
+    assert reproduce(workspace, str(workspace / "models/rounds/r1")) == 0
+    assert "5 stages made once more, every sha256 is the same" in capsys.readouterr().out
+    (table / "table.json").write_text("{}")
+    with pytest.raises(UserError, match=r"data/times/table is no longer what it was"):
+        reproduce(workspace, str(workspace / "models/rounds/r1"))
 
 
 @pytest.mark.long

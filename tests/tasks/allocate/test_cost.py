@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.isotonic import IsotonicRegression
 
-from tasks.allocate.cost import Linear, isotonic, latency, measure
+from tasks.allocate.cost import Linear, isotonic, latency
 from tasks.core.errors import UserError
 
 
@@ -25,19 +25,3 @@ def test_latency_is_repaired_and_interpolated():
     assert table(np.array([2, 3, 4, 5, 6, 7, 8])).tolist() == [1.0, 1.75, 2.5, 2.5, 2.5, 3.25, 4.0]
     with pytest.raises(UserError, match="No latency for 1 units: levels from 2 to 8"):
         table(np.array([4, 1]))
-
-
-def test_measure_takes_medians_in_alternating_order():
-    calls = []
-
-    def timed(key, level):
-        calls.append((key, level))
-        number = (len(calls) - 1) // 3  # the pass
-        return [99.0, 5.0, 1.0, 3.0][number] * level
-
-    found = measure(timed, {"head": [1, 2], "neuron": [8]}, repeats=3, warm_up=1)
-    assert found == {"head": {1: 3.0, 2: 6.0}, "neuron": {8: 24.0}}
-    forward = [("head", 1), ("head", 2), ("neuron", 8)]
-    assert calls == (forward + forward[::-1]) * 2
-    with pytest.raises(UserError, match="1 or more repeats"):
-        measure(timed, {}, repeats=0)

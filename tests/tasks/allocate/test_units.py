@@ -27,8 +27,8 @@ def test_the_best_of_every_part_stay(group):
             assert sorted(stay, reverse=True) == sorted(group.scores[part], reverse=True)[: len(stay)]
 
 
-def test_few_levels_are_spread_over_all():
-    assert Units(np.zeros(100), align=4).levels(4).tolist() == [4, 36, 68, 100]
+def test_few_levels_are_spread_over_all_denser_where_few_units_stay():
+    assert Units(np.zeros(100), align=4).levels(4).tolist() == [4, 16, 48, 100]
     assert Units(np.zeros(3)).levels(4).tolist() == [1, 2, 3]
     with pytest.raises(ValueError, match="make 2"):
         Units(np.zeros(9)).levels(1)

@@ -1,5 +1,6 @@
 """Invariant 4: a goal removes what it says of the dense model, never a layer's last unit, whatever chooses."""
 
+import itertools
 import json
 
 import numpy as np
@@ -51,7 +52,7 @@ def run(tmp_path, model, prepared, settings, number=0, criterion="taylor"):
     save_file(CRITERIA[criterion](Sample(model, prepared, 8, TASK, weights=weights)), scores / "scores.safetensors")
     if settings.curves:
         measure(source, tmp_path, settings, 0, scores)
-    prune(source, scores, tmp_path, tmp_path, number, criterion, settings, 0, out)
+    prune(source, scores, tmp_path, tmp_path, number, criterion, settings, 0, out, times=tmp_path)
     return load(out), read_json(out / "plan.json")
 
 
@@ -83,6 +84,90 @@ def test_a_share_of_the_cost(tmp_path, prepared, name, cost):
     smaller, _ = run(tmp_path, model, prepared, settings_of(kinds=kinds, rounds=[{cost: 0.25}]))
     largest = max(unit_costs(model, length)[f"{kind}.0"][cost] * (4 if kind == "neuron" else 1) for kind in kinds)
     assert size(model) * 0.75 - largest <= size(smaller) <= size(model) * 0.75
+
+
+SECONDS = {"head": (0.004, 0.001), "neuron": (0.0002, 0.02)}
+"""Of a unit, and of the sublayer that it lies in as long as it has any."""
+SUBLAYER = {"head": "attention", "neuron": "ffn"}
+
+
+def seconds(model):
+    """Of a text alone, beside what every layer takes."""
+    groups = [group for group in family_of(model.config.model_type).groups(model) if group.kind in SECONDS]
+    return sum(SECONDS[group.kind][0] * group.count + SECONDS[group.kind][1] for group in groups)
+
+
+def plant(tmp_path, model, kinds):
+    """A table of times as measured: 1 s for what is not pruned."""
+    whole, entries = 1 + seconds(model), {}
+    for kind, (each, fixed) in SECONDS.items():
+        (count, *_) = dense_counts(model)[kind]
+        levels = [*range(4, count, 4), count] if kind == "neuron" else list(range(1, count + 1))
+        saved = [[each * (count - level)] * 2 for level in levels[:-1]]
+        if SUBLAYER[kind] in kinds:
+            levels, saved = [0, *levels], [[each * count + fixed] * 2, *saved]
+            entries[SUBLAYER[kind]] = [{"layers": [0, 1, 2], "levels": [0, 1], "saved": [saved[0]]}]
+        entries[kind] = [{"layers": [0, 1, 2], "levels": levels, "saved": saved}]
+    write_json(tmp_path / "table.json", {"whole": [whole, whole], "kinds": entries})
+    return whole
+
+
+@pytest.mark.parametrize("wholes", [(), ("attention", "ffn")])
+@pytest.mark.parametrize("allocation", ["uniform", "sensitivity", "solve"])
+def test_a_share_of_the_latency(tmp_path, prepared, allocation, wholes):
+    """In two rounds, of which the second goes on from what the first left."""
+    model, kinds = build("bert"), ["head", "neuron", *wholes]
+    whole = plant(tmp_path, model, kinds)
+    rounds = [{"latency": 0.02}, {"latency": 0.045}]
+    settings = settings_of(kinds=kinds, rounds=rounds, allocation=allocation, align=4)
+    step = max(each * block for (each, _), block in zip(SECONDS.values(), (1, 4), strict=True))
+    step = {"uniform": 6 * step, "sensitivity": 24 * step, "solve": 3 * step}[allocation] + bool(wholes) * 0.03
+    for number, entry in enumerate(rounds):
+        model, plan = run(tmp_path, model, prepared, settings, number)
+        limit = whole * (1 - entry["latency"])
+        assert limit - step <= 1 + seconds(model) <= limit + 1e-9
+        assert plan["goal"] == entry
+
+
+@pytest.mark.parametrize("share", [0.03, 0.06])
+def test_a_sublayer_goes_with_the_last_of_its_units_where_that_loses_least(tmp_path, prepared, share):
+    """Against all ways there are, at the losses that were measured."""
+    model, kinds = build("bert"), ["neuron", "ffn"]
+    whole = plant(tmp_path, model, kinds)
+    settings = settings_of(kinds=kinds, rounds=[{"latency": share}], allocation="solve", align=4)
+    smaller, plan = run(tmp_path, model, prepared, settings)
+    curves = [
+        {0: plan["sensitivity"][f"ffn.{layer}"]["0"]}
+        | {int(kept): loss for kept, loss in plan["sensitivity"][f"neuron.{layer}"].items()}
+        for layer in range(3)
+    ]
+    losses = [{n: max(loss for m, loss in curve.items() if m >= n) for n in curve} for curve in curves]
+    each, fixed = SECONDS["neuron"]
+    full = max(curves[0])
+    ways = {
+        way: sum(loss[count] for loss, count in zip(losses, way, strict=True))
+        for way in itertools.product(*losses)
+        if sum(each * (full - count) + fixed * (not count) for count in way) >= share * whole - 1e-12
+    }
+    kept = {group["layer"]: len(group["kept"]) for group in plan["groups"] if group["kind"] == "neuron"}
+    assert ways[tuple(kept[layer] for layer in range(3))] == pytest.approx(min(ways.values()), abs=1e-9)
+    stays = {group["layer"]: len(group["kept"]) for group in plan["groups"] if group["kind"] == "ffn"}
+    assert stays == {layer: int(count > 0) for layer, count in kept.items()}
+    assert not all(stays.values())
+    left = [group.layer for group in family_of("bert").groups(smaller) if group.kind == "neuron"]
+    assert left == [layer for layer, count in kept.items() if count]
+
+
+@pytest.mark.parametrize("allocation", ALLOCATIONS)
+@pytest.mark.parametrize("cost", ["parameters", "flops"])
+def test_a_share_of_the_cost_may_take_whole_sublayers(tmp_path, prepared, cost, allocation):
+    """Counted on the model itself: what is named as a part and as a whole counts once."""
+    model, length = build("gpt2"), float(prepared.lengths.mean())
+    size = {"parameters": lambda m: parameters(m), "flops": lambda m: flops(m, length)}[cost]
+    kinds = ["head", "neuron", "attention", "ffn"]
+    settings = settings_of(kinds=kinds, rounds=[{cost: 0.3}], allocation=allocation)
+    smaller, _ = run(tmp_path, model, prepared, settings)
+    assert 0.5 * size(model) <= size(smaller) <= 0.7 * size(model)
 
 
 def test_unit_costs_are_what_goes(model):

@@ -85,15 +85,16 @@ def test_dag_follows_the_recipe() -> None:
     recipe = resolve(
         None, ["prune.rounds=[0.3, {head: 0.5, neuron: 0.6}]", "quantize.models=[pruned]", "data.source=a/b.csv"]
     )
-    early = "models/dense/provenance.json"
+    always = {"early": "models/dense/provenance.json", "times": "models/dense/provenance.json"}
     assert dag(recipe) == {
         "data": "a/b.csv",
         "model": "tasks/sources",
         "student": "tasks/sources",
         "curves": None,
+        "table": {},
         "rounds": {
-            "r1": {"model": "models/dense", "after": "data/teacher", "early": early, "goal": _both(0.3, 0.3)},
-            "r2": {"model": "models/rounds/r1", "after": "data/rounds/r1", "early": early, "goal": _both(0.5, 0.6)},
+            "r1": {"model": "models/dense", "after": "data/teacher", **always, "goal": _both(0.3, 0.3)},
+            "r2": {"model": "models/rounds/r1", "after": "data/rounds/r1", **always, "goal": _both(0.5, 0.6)},
         },
         "evaluate": {
             "r1": {"models": "models/rounds/r1", "reads": "data/teacher", "out": "data/rounds/r1"},
@@ -112,6 +113,14 @@ def test_curves_are_measured_where_the_allocation_goes_by_them(allocation: str) 
     assert found == (asked if allocation in ("sensitivity", "solve") else None)
     other = resolve(None, [f"prune.allocation={allocation}", "prune.rows=99", "prune.rounds=[0.2]"])
     assert dag(other)["curves"] == found
+
+
+def test_a_round_of_latency_hangs_on_the_table_of_times() -> None:
+    found = dag(resolve(None, ["prune.allocation=solve", "prune.rounds=[0.2, {latency: 0.6}]"]))
+    assert found["table"] == {"dense": {}}
+    times = [entry["times"] for entry in found["rounds"].values()]
+    assert times == ["models/dense/provenance.json", "data/times/table"]
+    assert found["rounds"]["r2"]["goal"] == {"latency": 0.6}
 
 
 def _both(head: float, neuron: float) -> dict[str, dict[str, float]]:
@@ -147,6 +156,20 @@ def test_goals_of_rounds() -> None:
         (["prune.rounds=[{head: {pattern: '2:4'}}]"], "for single weights"),
         (["prune.kinds=[weight]", "prune.rounds=[{weight: {pattern: '5:4'}}]"], "keeps more than there are"),
         (["prune.kinds=[weight]", "prune.rounds=[{flops: 0.5}]"], "a zero costs as much"),
+        (["prune.rounds=[{latency: 0.5}]"], "whose times do not add up; choose solve"),
+        (
+            ["prune.rounds=[{latency: 0.5}]", "prune.allocation=solve", "prune.kinds=[head, width]"],
+            "whose time is no sum over layers",
+        ),
+        (
+            ["prune.rounds=[{latency: 0.5}]", "prune.allocation=solve", "prune.kinds=[head, kv_group]"],
+            "of which one holds the other",
+        ),
+        (
+            ["prune.rounds=[{latency: 0.5}]", "prune.allocation=solve", "prune.kinds=[head, layer]"],
+            "layer and what lies in it",
+        ),
+        (["prune.kinds=[weight]", "prune.rounds=[{latency: 0.5}]", "prune.allocation=solve"], "a zero costs as much"),
         (["prune.rounds=[0.5, 0.4]"], "must not fall"),
         (["prune.kinds=[vocabulary]", "prune.rounds=[0.5]"], "vocabulary goes by what the data use"),
         (["prune.kinds=[vocabulary]", "prune.rounds={cubic: 0.5, count: 2}"], "vocabulary goes by what the data use"),
@@ -220,7 +243,7 @@ def test_layer_maps() -> None:
 
 def test_the_dag_says_what_each_round_removes() -> None:
     item = dag(resolve(None, ["prune.kinds=[neuron]"]))["rounds"]["r1"]
-    assert set(item) == {"model", "after", "early", "goal"}
+    assert set(item) == {"model", "after", "early", "times", "goal"}
     back = resolve(None, ["train.early=0.1", "prune.rewind=true"])
     assert {item["early"] for item in dag(back)["rounds"].values()} == {"models/dense/early"}
 
@@ -253,7 +276,7 @@ def test_all_mistakes_at_once() -> None:
         "prune.rounds[1]: 1.5; must be below 1",
         "prune.rounds[2].head: 2; must be below 1",
         "prune.rounds[2].neurons: unknown key; must be one of "
-        "head, kv_group, neuron, attention, ffn, layer, width, weight, vocabulary, parameters, flops; "
+        "head, kv_group, neuron, attention, ffn, layer, width, weight, vocabulary, parameters, flops, latency; "
         "did you mean neuron?",
         'prune.rounds[3]: "few"; must be a number or a mapping, such as {key: value}',
         'task.metric: "acuracy"; must be one of accuracy, macro_f1, matthews; did you mean accuracy?',
