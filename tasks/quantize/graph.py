@@ -162,6 +162,11 @@ def _without_nothing(proto: onnx.ModelProto) -> onnx.ModelProto:
         others = [name for name in node.input if name not in nothing]
         if node.op_type == "Add" and len(others) == 1:
             same[node.output[0]] = others[0]
+    needed = {entry.name for entry in proto.graph.output}
+    for node in reversed(list(proto.graph.node)):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+        else:
             proto.graph.node.remove(node)
     return proto
 

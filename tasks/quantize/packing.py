@@ -44,7 +44,7 @@ class _Packing:
         self.constants = {tensor.name: tensor for tensor in graph.initializer}
         self.producer = {name: node for node in graph.node for name in node.output if name}
         self.hidden: set[str] = set()
-        """Values that hold a state of each token, from the first attention on."""
+        """Values that hold a state of each token, from the first norm on that attention reads."""
         self.whole: set[str] = set()
         """Values of which all shown tokens are needed."""
         self.made: dict[tuple[str, str], str] = {}
@@ -53,8 +53,10 @@ class _Packing:
     def rewrite(self) -> None:
         """Replaces the graph's nodes."""
         nodes, outputs = list(self.graph.node), [entry.name for entry in self.graph.output]
+        below = self.ancestors(name for node in nodes if node.op_type == OPERATOR for name in node.input)
         for node in nodes:
-            if node.op_type == OPERATOR or (self.hidden.intersection(node.input) and self.by_token(node)):
+            first = node.op_type == OPERATOR or (node.op_type == "LayerNormalization" and node.output[0] in below)
+            if first or (self.hidden.intersection(node.input) and self.by_token(node)):
                 self.hidden.update(node.output)
         outside = [node for node in nodes if node.output[0] not in self.hidden]
         heads = [node for node in outside if self.hidden.intersection(node.input)]

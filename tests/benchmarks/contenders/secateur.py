@@ -75,7 +75,7 @@ def scored(model: Path, recipe: Recipe, job: Job) -> Path:
 
 
 def timed(recipe: Recipe, job: Job) -> Path | None:
-    """The table of times of the dense model, where a round hangs on it: to be measured with nothing else running."""
+    """The table of times, where a round hangs on it: to be measured with nothing else running, once for all seeds."""
     import torch
 
     from tasks.evaluate.table import measure_table
@@ -87,7 +87,7 @@ def timed(recipe: Recipe, job: Job) -> Path | None:
         torch.set_num_threads(threads)
 
     asked = [recipe.prune.units, recipe.prune.align, recipe.evaluate.model_dump(mode="json")]
-    return _once(job.dense.parent / "times", asked, make) if recipe.prune.timed else None
+    return _once(job.prepared.with_name("times"), asked, make) if recipe.prune.timed else None
 
 
 def _once(place: Path, asked: list[Any], make: Callable[[Path], None]) -> Path:

@@ -59,6 +59,24 @@ def test_a_classifier_reads_the_first_token_of_its_last_layer(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_what_is_absent_costs_nothing(name):
+    """No sum for it; tokens are packed before the first attention; of the last layer first tokens are read alone."""
+    model, given = build(name), batch()
+    smaller = shrink(model, {"ffn": [[0], [], []], "attention": [[], [0], [0]]})
+    whole, graph = (fused_graph(one, pairs=False) for one in (model, smaller))
+    constants = [{tensor.name for tensor in one.graph.initializer} for one in (whole, graph)]
+    sums = [
+        [node for node in one.graph.node if node.op_type in {"Add", "Sum"} and not known.intersection(node.input)]
+        for one, known in zip((whole, graph), constants, strict=True)
+    ]
+    assert len(sums[0]) - len(sums[1]) == 3
+    found = InferenceSession(graph.SerializeToString()).run(None, given)
+    np.testing.assert_allclose(found[0], said_by(smaller, given)[0], atol=1e-5)
+    counts = rows_through(graph, given)
+    assert sorted(counts[-10:]) == [3, 3, *[14] * 8]  # an FFN, an attention, and one with the first tokens' queries
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_head_that_reads_all_tokens(name):
     """Outputs of shown tokens are the model's; every product has these tokens and no others."""
     config = copy.deepcopy(CONFIGS[name])
