@@ -83,7 +83,7 @@ def least(models: Mapping[str, Forward], split: Split, settings: Evaluate) -> di
         done = 0
         for part in turns:
             for name in models if number % 2 == 0 else reversed(list(models)):
-                found[name][number, done : done + len(part)] = _timed(models[name], part, int(len(part) > 1))
+                found[name][number, done : done + len(part)] = _timed(models[name], part, 1)
             done += len(part)
             progress("turn", number * (len(texts) + len(full)) + done, passes * (len(texts) + len(full)))
     lows = {name: times.min(axis=0) for name, times in found.items()}
