@@ -204,15 +204,13 @@ class Dag:
         rounds = list(values["dag"]["rounds"])
         places = {stage: place for place, stage in enumerate(index.stages)}
 
-        def key(stage: Any) -> str:
-            return (getattr(stage, "name", None) or "").partition("@")[2]
-
+        keys = {stage: (getattr(stage, "name", None) or "").partition("@")[2] for stage in index.stages}
         order = index.graph.reverse(copy=False)
-        needed = set().union(*(networkx.ancestors(order, stage) for stage in order if key(stage) in rounds))
+        needed = set().union(*(networkx.ancestors(order, stage) for stage in order if keys[stage] in rounds))
 
         def turn(stage: Any) -> tuple[int, int]:
             after = -1 if stage in needed else len(rounds)
-            return rounds.index(key(stage)) if key(stage) in rounds else after, places[stage]
+            return rounds.index(keys[stage]) if keys[stage] in rounds else after, places[stage]
 
         for stage in networkx.lexicographical_topological_sort(order, key=turn):
             if stage.cmd:  # data that the user added by hand has none

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from flows.search.jobs import jobs, view
 from flows.search.place import timing, working
@@ -13,12 +13,11 @@ from tasks.core.files import read_json, tree_hash
 from tasks.core.rounds import PASSED, last_good
 from tasks.recipe.job import Job
 from tasks.recipe.load import changed
-from tasks.recipe.pruning import CostName
+from tasks.recipe.pruning import COSTS
 from tasks.recipe.schema import Recipe
 
 Work = Callable[[Job], None]
 Figures = dict[str, float | str | None]
-COSTS = set(get_args(CostName))
 SPEED, FORETOLD = "speed", "foretold"
 """The figure that says where those of speed are from, and what it is where they were not measured."""
 
@@ -30,7 +29,7 @@ def at_level(recipe: Recipe, level: float) -> Recipe:
     settings = recipe.prune.model_dump(mode="json")["rounds"]
     rounds = [settings["cubic"]] if isinstance(settings, dict) else settings
     last = rounds[-1]
-    by_kind = [entry for entry in rounds if isinstance(entry, dict) and not COSTS & set(entry)]
+    by_kind = [entry for entry in rounds if isinstance(entry, dict) and not entry.keys() & set(COSTS)]
     if last in by_kind:  # kinds that an earlier round ended with
         last = {kind: amount for entry in by_kind for kind, amount in entry.items()}
     values: dict[str, Any] = {"prune.rounds": [last]}

@@ -72,24 +72,22 @@ def least(models: Mapping[str, Forward], split: Split, settings: Evaluate) -> di
     They take turns after every few texts, in either order, so that the machine's pace is the same for all; of each text
     the least of all passes counts, four times as many as are usual, then the median over texts.
     """
-    passes = 4 * settings.repeats
-    count = len(split)
+    count, passes = len(split), 4 * settings.repeats
     texts = [split.batch(range(row, row + 1)) for row in range(min(settings.latency_rows, count))]
     starts = range(0, min(settings.throughput_batches * BATCH, count), BATCH)
     full = [split.batch(range(start, min(start + BATCH, count))) for start in starts]
     turns = [texts[start : start + TURN] for start in range(0, len(texts), TURN)] + [[batch] for batch in full]
-    found = {name: np.full((passes, len(texts) + len(full)), np.inf) for name in models}
+    seconds: dict[str, list[list[float]]] = {name: [] for name in models}
     for number in range(passes):
-        done = 0
+        passed: dict[str, list[float]] = {name: [] for name in models}
         for part in turns:
             for name in models if number % 2 == 0 else reversed(list(models)):
-                found[name][number, done : done + len(part)] = _timed(models[name], part, 1)
-            done += len(part)
-            progress("turn", number * (len(texts) + len(full)) + done, passes * (len(texts) + len(full)))
-    lows = {name: times.min(axis=0) for name, times in found.items()}
-    return {
-        name: [float(np.median(low[: len(texts)])), float(np.median(low[len(texts) :]))] for name, low in lows.items()
-    }
+                passed[name] += _timed(models[name], part, 1)
+        for name, times in passed.items():
+            seconds[name].append(times)
+        progress("pass", number + 1, passes)
+    lows = {name: np.split(np.min(times, axis=0), [len(texts)]) for name, times in seconds.items()}
+    return {name: [float(np.median(low)) for low in both] for name, both in lows.items()}
 
 
 @torch.inference_mode()

@@ -12,6 +12,7 @@ from tasks.recipe.trainings import Training
 
 KindName = Literal["head", "kv_group", "neuron", "attention", "ffn", "layer", "width", "weight", "vocabulary"]
 CostName = Literal["parameters", "flops", "latency"]
+COSTS: tuple[CostName, ...] = get_args(CostName)
 GoalName = Literal[KindName, CostName]
 CriterionName = Literal[
     "random", "magnitude", "magnitude_l1", "gradient", "taylor", "taylor_absolute", "fisher", "activation", "wanda",
@@ -114,7 +115,7 @@ class Prune(Section):
         if tokens and entry["vocabulary"] is not True:
             raise ValueError(_VOCABULARY)
         rest = {name: removal for name, removal in entry.items() if name != "vocabulary"}
-        for cost in get_args(CostName):
+        for cost in COSTS:
             if cost in rest:
                 share = rest[cost]
                 if len(rest) > 1 or not isinstance(share, float):

@@ -7,11 +7,10 @@ from typing import Any
 
 from tasks.core.files import read_json
 from tasks.recipe.outcome import round_number
-from tasks.recipe.pruning import ALONG, PER_ROW, Prune
+from tasks.recipe.pruning import ALONG, COSTS, PER_ROW, Prune
 
 SUBLAYER = {"head": "attention", "kv_group": "attention", "neuron": "ffn"}
 """Where units lie: they go with it."""
-COSTS = ("flops", "parameters", "latency")
 NUMBER = re.compile(r"\.(\d+)(?=\.|$)")
 """The layer in the name of a matrix."""
 
