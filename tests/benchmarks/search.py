@@ -1,13 +1,14 @@
 """What a search costs, and what it finds: against one run of the quickstart, and against full trials drawn at random.
 
     python tests/benchmarks/search.py                     # hours on a quiet machine; goes on where it stopped
-    python tests/benchmarks/search.py --only cost         # or front, or workers
+    python tests/benchmarks/search.py --only cost         # or front, workers, "front search 0"
     python tests/benchmarks/search.py --table
 
 - cost: wall time of `secateur run quickstart`, of 20 trials of its space and of 200 drafts, each in an empty clone.
 - front: for three seeds the hypervolume, quality against latency on validation, after 20 trials of a search, of those
   that were made to the end; and of 20 full trials drawn at random. It is the area between a front and the corner with
-  the worst of both in each. What the model that a search chooses loses against dense is shown on test too.
+  the worst of both in each. What the model that a search chooses loses against dense is shown on test too. Each has one
+  thread, so two of them may run at a time, in two clones.
 - workers: trials an hour of one worker and of two, each with one thread of its own.
 
 Raw figures: tests/benchmarks/results/search.jsonl.
@@ -32,7 +33,6 @@ RESULTS = raw.RESULTS / "search.jsonl"
 SEEDS, TRIALS, DRAFTS = (0, 1, 2), 20, 200
 ONE_SHOT = ["search.levels=[0]"]
 AT_RANDOM = ["search.sampler=random", "search.levels=[1]"]
-PARTS = ("cost", "front", "workers")
 Line = dict[str, Any]
 
 
@@ -40,12 +40,12 @@ def main() -> None:
     """Runs what is not there yet and prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", action="store_true", help="only print what is there")
-    parser.add_argument("--only", choices=PARTS, help="this part alone")
+    parser.add_argument("--only", default="", metavar="NAME", help="those whose name begins so")
     args = parser.parse_args()
     if not args.table:
         done = {line["run"] for line in raw.lines(RESULTS)}
         for name, measure in runs().items():
-            if name not in done and name.startswith(args.only or PARTS):
+            if name not in done and name.startswith(args.only):
                 raw.add(RESULTS, {"run": name, **measure()})
     print(table(raw.lines(RESULTS)))
 
@@ -58,11 +58,9 @@ def runs() -> dict[str, Any]:
         "cost drafts": lambda: searched(empty("search-cost"), DRAFTS, ONE_SHOT),
     }
     for seed in SEEDS:
-        where = f"search-front{seed}"
-        found[f"front search {seed}"] = lambda s=seed, w=where: searched(empty(w), TRIALS, [f"seed={s}"], "found")
-        found[f"front random {seed}"] = lambda s=seed, w=where: searched(
-            workspace(w), TRIALS, [f"seed={s}", *AT_RANDOM], "random"
-        )
+        place, same = f"search-front{seed}", [f"seed={seed}", "threads=1"]
+        found[f"front search {seed}"] = lambda p=place, s=same: searched(empty(p), TRIALS, s, "found")
+        found[f"front random {seed}"] = lambda p=place, s=same: searched(workspace(p), TRIALS, s + AT_RANDOM, "random")
     for workers in (1, 2):
         found[f"workers {workers}"] = lambda w=workers: searched(
             empty("search-workers"), 2 * TRIALS, ["threads=1", *ONE_SHOT], workers=w, before=1
