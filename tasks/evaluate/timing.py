@@ -37,10 +37,7 @@ def measure(
     """
     first = next(iter(models))
     count = len(splits[first])
-    starts = range(0, min(settings.throughput_batches * BATCH, count), BATCH)
-    full = [range(start, min(start + BATCH, count)) for start in starts]
-    chosen = ([range(i, i + 1) for i in range(min(settings.latency_rows, count))], full)
-    batches = {name: [[splits[name].batch(rows) for rows in part] for part in chosen] for name in models}
+    batches = {name: _parts(splits[name], settings) for name in models}
     alike = {name: _alike(splits[name], window) for name in models}
     seconds: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in models}
     windows: dict[str, list[float]] = {name: [] for name in models}
@@ -50,7 +47,7 @@ def measure(
                 times += _timed(run, part, warm_up)
             windows[name].append(sum(_timed(run, alike[name], min(window, 1))))
             progress("model", number * len(models) + done + 1, settings.repeats * len(models))
-    rows = sum(map(len, full)) / len(full)
+    rows = min(settings.throughput_batches * BATCH, count) / len(batches[first][1])
     base_b1, base_b32 = (float(np.median(times)) for times in seconds[first])
     figures = {}
     for name, (b1, b32) in seconds.items():
@@ -72,10 +69,8 @@ def least(models: Mapping[str, Forward], split: Split, settings: Evaluate) -> di
     They take turns after every few texts, in either order, so that the machine's pace is the same for all; of each text
     the least of all passes counts, four times as many as are usual, then the median over texts.
     """
-    count, passes = len(split), 4 * settings.repeats
-    texts = [split.batch(range(row, row + 1)) for row in range(min(settings.latency_rows, count))]
-    starts = range(0, min(settings.throughput_batches * BATCH, count), BATCH)
-    full = [split.batch(range(start, min(start + BATCH, count))) for start in starts]
+    passes = 4 * settings.repeats
+    texts, full = _parts(split, settings)
     turns = [texts[start : start + TURN] for start in range(0, len(texts), TURN)] + [[batch] for batch in full]
     seconds: dict[str, list[list[float]]] = {name: [] for name in models}
     for number in range(passes):
@@ -143,6 +138,13 @@ def peak_memory(open_it: Callable[[], Forward], batch: Batch) -> tuple[Forward, 
     run = open_it()
     run(batch)
     return run, 1024 * max(0, _kilobytes(status, "VmHWM:") - before)
+
+
+def _parts(split: Split, settings: Evaluate) -> tuple[list[Batch], list[Batch]]:
+    """The first rows, as they are: one by one, and in batches of 32."""
+    texts, rows = (min(count, len(split)) for count in (settings.latency_rows, settings.throughput_batches * BATCH))
+    full = [split.batch(range(start, min(start + BATCH, rows))) for start in range(0, rows, BATCH)]
+    return [split.batch([row]) for row in range(texts)], full
 
 
 def _alike(split: Split, window: int) -> list[Batch]:
