@@ -5,23 +5,17 @@ and what ran it. What a record says is read from the stage's result, which DVC h
 """
 
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from flows.checks import opener
 from flows.dag import Stage
 from flows.database import Away
+from flows.sending import Sending
 from flows.tracking import Tracker
 from flows.workspace import private
 from tasks.core.files import read_json, write_json
-
-PATIENCE = 90.0
-"""Seconds that the end of a run waits for a server that is away."""
-POLL = 2.0
 
 
 class Outbox:
@@ -38,8 +32,9 @@ class Outbox:
         self.directory = private(tracker.dag.root, "outbox")
         self.directory.mkdir(exist_ok=True)
         self._say = say
-        self._away = ""
         self._tried: set[Path] = set()
+        meanwhile = "the run goes on, and records wait in .secateur/outbox"
+        self._sending = Sending(tracker.uri, self._notes, meanwhile, say)
         self.send()
 
     def record(self, stage: Stage, started: float | None, by: Mapping[str, str] | None) -> None:
@@ -58,42 +53,28 @@ class Outbox:
         write_json(note, {**facts, "key": self.tracker.key(stage)})
         self.send()
 
-    def send(self) -> bool:
-        """Sends every note, the earliest first; whether none is left."""
-        if self._away and not answers(self.tracker.uri):
-            return False
-        sent = 0
-        for note in sorted(self.directory.glob("[0-9]*.json")):
-            try:
-                self._send(note)
-            except Away as error:
-                if not self.tracker.remote:
-                    raise
-                self._tried.add(note)
-                if not self._away:
-                    self._say(f"{error}; the run goes on, and records wait in .secateur/outbox")
-                self._away = str(error)
-                return False
-            note.unlink()
-            sent += 1
-        if self._away:
-            self._say(f"MLflow answers again; {sent} records sent")
-            self._away = ""
-        return True
+    def send(self) -> None:
+        """Sends every note, the earliest first, as far as the server answers."""
+        self._sending.send()
 
-    def settle(self, patience: float = PATIENCE) -> None:
+    def settle(self) -> None:
         """Returns when every note is sent.
 
         Raises:
             EnvironmentFault: The server stays away; the next run sends them.
         """
-        end = time.monotonic() + patience
-        while not self.send():
-            if time.monotonic() > end:
-                raise Away(f"{self._away}; the records that wait in .secateur/outbox are sent by the next run")
-            time.sleep(POLL)
+        self._sending.settle("the records that wait in .secateur/outbox are sent by the next run")
 
-    def _send(self, note: Path) -> None:
+    def _notes(self) -> None:
+        for note in sorted(self.directory.glob("[0-9]*.json")):
+            try:
+                self._note(note)
+            except Away:
+                self._tried.add(note)
+                raise
+            note.unlink()
+
+    def _note(self, note: Path) -> None:
         said: dict[str, Any] = read_json(note)
         found = self.tracker.dag.by_name.get(said["stage"])
         stage = replace(found, params=said["params"]) if found else None
@@ -103,14 +84,3 @@ class Outbox:
         if note in self._tried:
             self.tracker.clear(stage)
         self.tracker.record(stage, said["started"], said["by"])
-
-
-def answers(uri: str) -> bool:
-    """Whether an MLflow server answers, asked once and quickly."""
-    try:
-        opener(uri).open(f"{uri.rstrip('/')}/health", timeout=3).close()
-    except urllib.error.HTTPError as error:
-        return error.code < 500
-    except OSError:
-        return False
-    return True

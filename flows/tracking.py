@@ -44,11 +44,6 @@ class Tracker:
         self.registry = Registry(self.client, uri, self.experiment, dag.recipe.name)
         self._parent: str | None = None
 
-    @property
-    def remote(self) -> bool:
-        """Whether it is a server, which may be away for a while."""
-        return self.uri.startswith(("http://", "https://"))
-
     def missing(self) -> list[Stage]:
         """The stages whose present result has no record."""
         return [stage for stage in self.dag.stages if self.key(stage) not in self._records]

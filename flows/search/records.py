@@ -4,7 +4,6 @@ All that is logged is read from the study, so a server that goes away is told la
 """
 
 import contextlib
-import time
 from collections.abc import Callable
 from types import TracebackType
 
@@ -14,7 +13,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from flows.database import Away, address, connect, words
 from flows.measurements import flat, numbers
-from flows.outbox import PATIENCE, POLL, answers
 from flows.redact import redacted
 from flows.registry import Registry
 from flows.search.level import FORETOLD, SPEED, Figures
@@ -22,6 +20,7 @@ from flows.search.place import Place
 from flows.search.results import best, figures, kept
 from flows.search.storage import DONE, ENDED, first_number
 from flows.search.trial import VALUES, level_of
+from flows.sending import Sending
 from flows.tracking import PARENT, experiment_of
 from flows.workspace import identity
 from tasks.recipe.schema import Recipe
@@ -59,7 +58,7 @@ class Records:
         self._runs: dict[int, str] = {}
         self._levels: dict[int, int] = {}
         self._settled: set[int] = set()
-        self._say, self._away = say, ""
+        self._sending = Sending(self.uri, self._sync, "the search goes on, and is recorded when it answers", say)
 
     def __enter__(self) -> "Records":
         self._known()
@@ -77,7 +76,7 @@ class Records:
                     continue
                 self._runs[int(number)] = run.info.run_id
                 self._levels[int(number)] = int(run.data.tags.get("levels", 0))
-                if run.info.status == "RUNNING" and not self._away:  # its search was killed
+                if run.info.status == "RUNNING" and not self._sending.away:  # its search was killed
                     self.client.set_terminated(run.info.run_id, "KILLED")
                 if run.info.status == "FINISHED":
                     self._settled.add(int(number))
@@ -87,7 +86,7 @@ class Records:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if kind is None:
-            self._settle()
+            self._sending.settle("the same command records what is missing")
         with contextlib.suppress(Away) if kind else contextlib.nullcontext(), words(self.uri):
             if kind is None:
                 self._models()
@@ -98,44 +97,21 @@ class Records:
             failed = "FAILED" if kind and issubclass(kind, Exception) else "KILLED"
             self.client.set_terminated(self.run, failed if kind else "FINISHED")
 
-    def sync(self) -> bool:
-        """Logs what the trials came to since the last call; whether the server took it.
+    def sync(self) -> None:
+        """Logs what the trials came to since the last call, if the server answers.
 
         Raises:
             EnvironmentFault: MLflow refuses it, or its database is this workspace's own and fails.
         """
-        if self._away and not answers(self.uri):
-            return False
-        try:
-            if self._away:
-                self._known()  # what it took before it went
-            with words(self.uri):
-                for trial in self.study.get_trials(deepcopy=False, states=(*DONE, TrialState.RUNNING)):
-                    if first_number(trial) not in self._settled and VALUES in trial.user_attrs:
-                        self._trial(trial)
-        except Away as error:
-            if not self.uri.startswith("http"):
-                raise
-            if not self._away:
-                self._say(f"{error}; the search goes on, and is recorded when it answers")
-            self._away = str(error)
-            return False
-        if self._away:
-            self._say("MLflow answers again")
-            self._away = ""
-        return True
+        self._sending.send()
 
-    def _settle(self) -> None:
-        """Returns when all is logged.
-
-        Raises:
-            EnvironmentFault: The server stays away.
-        """
-        end = time.monotonic() + PATIENCE
-        while not self.sync():
-            if time.monotonic() > end:
-                raise Away(f"{self._away}; the same command records what is missing")
-            time.sleep(POLL)
+    def _sync(self) -> None:
+        if self._sending.away:
+            self._known()  # what it took before it went
+        with words(self.uri):
+            for trial in self.study.get_trials(deepcopy=False, states=(*DONE, TrialState.RUNNING)):
+                if first_number(trial) not in self._settled and VALUES in trial.user_attrs:
+                    self._trial(trial)
 
     def _trial(self, trial: FrozenTrial) -> None:
         number = first_number(trial)

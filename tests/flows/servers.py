@@ -18,7 +18,7 @@ import pytest
 from infra.stack import Stack, temporary
 from tests.flows.conftest import REPOSITORY, commit_all
 from tests.flows.tiny import make_clone, make_model
-from tests.infra.conftest import needed
+from tests.infra.conftest import leading_to, needed
 
 RECIPE = """
 name: tiny
@@ -57,9 +57,7 @@ def make_small(root: Path) -> Path:
 def serving(root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     """All servers, and this process as their client."""
     needed()
-    with temporary(root, {"gpu": 1, "cpu": 2}) as stack:
-        for name, value in stack.environment().items():
-            monkeypatch.setenv(name, value)
+    with temporary(root, {"gpu": 1, "cpu": 2}) as stack, leading_to(stack, monkeypatch):
         stack.up(lambda _: None, deployments=False)
         yield stack
 

@@ -1,6 +1,7 @@
 """The servers, on free ports of the loopback, one set for all tests here."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,9 +34,9 @@ def stack(environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield stack
 
 
-@pytest.fixture
-def client(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
-    """The servers, with the environment of this process leading to them."""
+@contextmanager
+def leading_to(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The environment of this process leads to the servers."""
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
     for name, value in stack.environment().items():
@@ -43,4 +44,11 @@ def client(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
     word = stack.environment()["PREFECT_API_AUTH_STRING"]
     # Prefect reads its environment once, when it is imported.
     with temporary_settings({PREFECT_API_URL: stack.prefect.url, PREFECT_API_AUTH_STRING: word}):
+        yield
+
+
+@pytest.fixture
+def client(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
+    """The servers, with this process as their client."""
+    with leading_to(stack, monkeypatch):
         yield stack
