@@ -29,8 +29,9 @@ run: env ## the main job: compress MiniLM on Rotten Tomatoes and show what was g
 test: env ## every check that CI makes of the code's behaviour
 	$(BIN)/pytest --numprocesses 2 --dist worksteal
 
-test-long: env ## whole pipelines: killed and resumed, by dvc alone, the real model on few rows
+test-long: env ## whole pipelines: killed and resumed, by dvc alone, the real model on few rows; then the audit
 	$(BIN)/pytest -m long
+	$(MAKE) audit
 
 up: env ## PostgreSQL, S3, MLflow, Prefect and its workers on this machine, on loopback, with passwords; twice is fine
 	$(BIN)/python -m infra up
@@ -43,8 +44,8 @@ audit: env ## known weaknesses of the packages (pip-audit), and the list of them
 	.venv-audit/bin/python -m pip install --quiet --requirement infra/audit.txt
 	@mkdir -p audit
 	.venv-audit/bin/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-reproducible --output-file audit/sbom.json
-	$(BIN)/python -m pip freeze --exclude-editable | grep '==' > audit/packages.txt
-	.venv-audit/bin/pip-audit --no-deps --disable-pip --requirement audit/packages.txt
+	$(BIN)/python -m pip freeze --exclude-editable | sed -n 's/\(==[^+]*\).*/\1/p' > audit/packages.txt
+	.venv-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement audit/packages.txt
 
 bench: env bench-env ## the tables of tests/benchmarks: hours on a quiet machine; goes on where it stopped
 	$(BIN)/python tests/benchmarks/compare.py
