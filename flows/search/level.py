@@ -20,12 +20,16 @@ Work = Callable[[Job], None]
 Figures = dict[str, float | str | None]
 SPEED, FORETOLD = "speed", "foretold"
 """The figure that says where those of speed are from, and what it is where they were not measured."""
+STUDENT = "student"
+"""What `search.model` may be."""
 
 
 def at_level(recipe: Recipe, level: float) -> Recipe:
     """The recipe that makes a trial up to `level`: below 1 what all rounds remove goes in one, and trains shorter."""
     if level == 1:
         return recipe
+    if recipe.search.model == STUDENT:
+        return changed(recipe, {"distill.epochs": recipe.distill.epochs * level})
     settings = recipe.prune.model_dump(mode="json")["rounds"]
     rounds = [settings["cubic"]] if isinstance(settings, dict) else settings
     last = rounds[-1]
@@ -68,10 +72,11 @@ class Bench:
         root = view(self.workspace, self.home / f"level{number}", at_level(recipe, level))
         stages = jobs(self.workspace, root, at_level(recipe, level))
         like, drafted = stages["train"], not level and not exact and recipe.prune.drafted
-        model = self._make(stages, level, drafted=drafted)
+        model = self._make(stages, recipe, level, drafted=drafted)
+        graph = self._graph(stages, recipe) if level == 1 and recipe.search.quantized else None
         if timed and drafted and "table@dense" not in stages:
             self._ensure(table(like), timed=True)
-        judged = judge(model, like, by_table=timed and drafted)
+        judged = judge(model, like, graph, by_table=timed and drafted)
         self._ensure(judged)
         found: Figures = dict(read_json(root / judged.outs[0] / "verdict.json"))
         for name in ("round", "state", "because"):
@@ -79,11 +84,11 @@ class Bench:
         if timed and drafted:
             found |= {SPEED: FORETOLD, **read_json(root / judged.outs[0] / "times.json")}
         elif timed:
-            measured = measure(model, like)
+            measured = measure(model, like, graph)
             self._ensure(measured, timed=True)
             found |= {SPEED: "measured", **read_json(root / measured.outs[0] / "times.json")["models"]["candidate"]}
         self.roots.append(root)
-        return {**found, "model": model, "sha256": tree_hash(root / model)}
+        return {**found, "model": graph or model, "sha256": tree_hash(root / (graph or model))}
 
     def times(self, recipe: Recipe) -> Any:
         """The table of times that a recipe's rounds hang on."""
@@ -93,10 +98,13 @@ class Bench:
             self._ensure(stages[name], timed=name == "table@dense")
         return read_json(root / TIMES / FILE)
 
-    def _make(self, stages: dict[str, Job], level: float, *, drafted: bool) -> str:
-        """The path of the model that the stages up to `level` lead to."""
+    def _make(self, stages: dict[str, Job], recipe: Recipe, level: float, *, drafted: bool) -> str:
+        """The path of the checkpoint that the stages up to `level` lead to."""
         self._ensure(stages["prepare"])
         self._ensure(stages["train"])
+        if recipe.search.model == STUDENT:
+            self._ensure(stages["distill"])
+            return stages["distill"].outs[0]
         if "table@dense" in stages:
             self._ensure(stages["table@dense"], timed=True)
         rounds = [name.partition("@")[2] for name in stages if name.startswith("finetune@")]
@@ -109,15 +117,23 @@ class Bench:
                 cut = draft(cut)
             self._ensure(cut)
             return "models/cut/r1"
+        judged = len(rounds) > 1 or recipe.search.quantized
         for name in rounds:
             for group in ("score", "prune", "finetune"):
                 self._ensure(stages[f"{group}@{name}"])
-            if len(rounds) > 1:  # what a round is worth decides whether there is another
+            if judged:  # what a round is worth decides whether there is another, and what is quantized
                 self._ensure(stages[f"evaluate@{name}"], timed=True)
         root = stages["train"].root
         made = [name for name in rounds if not (root / "models/rounds" / name / PASSED).is_file()]
-        good = last_good(root / "data/rounds", rounds) if len(rounds) > 1 else None
+        good = last_good(root / "data/rounds", rounds) if judged else None
         return f"models/rounds/{good or made[-1]}"
+
+    def _graph(self, stages: dict[str, Job], recipe: Recipe) -> str | None:
+        """The path of the quantized form of that checkpoint; None where no round was good enough for one."""
+        quantized = stages[f"quantize@{recipe.search.model}"]
+        self._ensure(quantized)
+        out = quantized.outs[0]
+        return None if (quantized.root / out / PASSED).is_file() else f"{out}/{recipe.quantize.methods[0]}"
 
     def _ensure(self, job: Job, *, timed: bool = False) -> None:
         with timing() if timed else working():

@@ -54,9 +54,11 @@ def solve(
         stages: The module whose `run` does a stage's work.
 
     Raises:
-        UserError: The search has no trial yet, or nothing that can go reaches the budget.
+        UserError: The search has no trial yet, it is one of students, or nothing that can go reaches the budget.
     """
     one, place = begun(root, recipe, overrides, name)
+    if one.search.model != "pruned":
+        raise UserError(f"solve shares out what is pruned; search.model is {one.search.model}")
     with held(place):
         study = opened(place, one)
         trials = study.get_trials(deepcopy=False, states=DONE)

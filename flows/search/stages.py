@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from tasks import stages
@@ -31,17 +32,25 @@ def draft(cut: Job) -> Job:
     return replace(cut, stage=cut.stage.replace("prune", "draft"), deps=(*cut.deps, f"data/{MOMENTS}"))
 
 
-def judge(model: str, like: Job, *, by_table: bool = False) -> Job:
-    """Quality, size and operations of the checkpoint `model`, and what the table of times says of its speed."""
-    key, known = model.replace("/", "-"), (TIMES, "tasks/allocate") if by_table else ()
-    deps = (model, *CHECKPOINTS, *known, "tasks/evaluate")
-    return _job(f"judge@{key}", f"data/judge/{key}", deps, _timing(like), like)
+def judge(model: str, like: Job, graph: str | None = None, *, by_table: bool = False) -> Job:
+    """Quality, size and operations of the checkpoint `model`, and what the table of times says of its speed.
+
+    Args:
+        graph: its quantized form; then quality and bytes are of this.
+    """
+    known = (TIMES, "tasks/allocate") if by_table else ()
+    return _of_candidate("judge", model, like, graph, known)
 
 
-def measure(model: str, like: Job) -> Job:
+def measure(model: str, like: Job, graph: str | None = None) -> Job:
     """Its speed."""
-    key = model.replace("/", "-")
-    return _job(f"measure@{key}", f"data/measure/{key}", (model, *CHECKPOINTS, "tasks/evaluate"), _timing(like), like)
+    return _of_candidate("measure", model, like, graph)
+
+
+def _of_candidate(name: str, model: str, like: Job, graph: str | None, known: tuple[str, ...] = ()) -> Job:
+    key, graphs = (graph or model).replace("/", "-"), (graph,) if graph else ()
+    deps = (model, *CHECKPOINTS, *graphs, *known, "tasks/evaluate")
+    return replace(_job(f"{name}@{key}", f"data/{name}/{key}", deps, _timing(like), like), item={"graph": graph})
 
 
 def _timing(like: Job) -> dict[str, Any]:
@@ -87,7 +96,7 @@ def _judge(job: Job) -> None:
 
     model, dense, teacher, prepared = (job.dep(path) for path in (job.deps[0], *CHECKPOINTS))
     metric, out = job.recipe.task.metric, job.out(job.outs[0])
-    judge_candidate(model, dense, teacher, prepared, job.recipe.evaluate, metric, out)
+    judge_candidate(model, dense, teacher, prepared, job.recipe.evaluate, metric, out, _graph(job))
     if TIMES in job.deps:
         from tasks.evaluate.table import predict
 
@@ -98,7 +107,11 @@ def _measure(job: Job) -> None:
     from tasks.evaluate.candidate import time_candidate
 
     model, dense, prepared = (job.dep(path) for path in (job.deps[0], DENSE, PREPARED))
-    time_candidate(model, dense, prepared, job.recipe.evaluate, job.out(job.outs[0]))
+    time_candidate(model, dense, prepared, job.recipe.evaluate, job.out(job.outs[0]), _graph(job))
+
+
+def _graph(job: Job) -> Path | None:
+    return job.dep(job.item["graph"]) if job.item["graph"] else None
 
 
 WORK: dict[str, Callable[[Job], None]] = {

@@ -62,8 +62,9 @@ def trying(place: Place, recipe: Recipe, worker: str, work: Callable[[Job], None
             broken = reached - check.limit if check.name.startswith("max_") else check.limit - reached
             trial.set_constraint(check.name, min(broken, 0.0) if check.met else max(broken, 1e-9))
         if not _worth_keeping(trial, figures, recipe):
-            for path in [*home.glob("level*/**/provenance.json"), *home.glob("level*/models/**/*.safetensors")]:
-                path.unlink()  # what stays is small; without its provenance it is no out
+            for pattern in ("**/provenance.json", "models/**/*.safetensors", "models/**/*.onnx"):
+                for path in home.glob(f"level*/{pattern}"):
+                    path.unlink()  # what stays is small; without its provenance it is no out
         return [value(figures, name) for name in recipe.search.objectives]
 
     return objective

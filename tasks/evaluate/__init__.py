@@ -35,19 +35,23 @@ from tasks.text.vocabulary import VOCABULARY
 
 def evaluate_round(
     name: str, model: Path, dense: Path, teacher: Path, prepared: Path, budget: Budget, settings: Evaluate, metric: str,
-    out: Path, times: Path,
+    out: Path, times: Path, graph: Path | None = None,
 ) -> None:  # fmt: skip
     """Holds a round's model against the budget on validation; writes `verdict.json`, and `times.json` to `times`.
 
     Speed is that of the model as it would be delivered against dense PyTorch fp32: dynamic int8 in ONNX Runtime, or a
     causal model in PyTorch, in texts scored, not generated. It is measured only if the budget asks for it and all else
     that it asks for is met: a clock decides nothing needlessly.
+
+    Args:
+        graph: the directory of its quantized form, if quality is that of this.
     """
     split, own = read_split(prepared, "validation"), read_split(prepared, "validation", model)
     candidate, reference = load(model), load(dense)
     task = read_task(prepared)
     taught = load_file(teacher / "logits.safetensors")["validation"].numpy()
-    said = logits(forward(candidate), own, settings.batch_size)
+    run = open_model(graph, torch.get_num_threads()) if graph else forward(candidate)
+    said = logits(run, own, settings.batch_size)
     theirs, cells = (
         task.cells(task.predict(outputs, rows, one.config.to_dict()), rows)
         for outputs, rows, one in ((taught, split, reference), (said, own, candidate))

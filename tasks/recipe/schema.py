@@ -13,7 +13,7 @@ from pydantic_core import PydanticKnownError
 from tasks.recipe.operating import Limits, Promote, Retrain
 from tasks.recipe.pruning import Prune, Score
 from tasks.recipe.quantizing import ACTIVATIONS_TOO, WEIGHT_ONLY, Quantize
-from tasks.recipe.search import ROUNDS, SECTIONS, Search, absent
+from tasks.recipe.search import ROUNDS, Search, absent
 from tasks.recipe.section import Count, Positive, Section, Share
 from tasks.recipe.trainings import Dense, Distill, Finetune
 
@@ -131,14 +131,23 @@ class Recipe(Section):
         given = self.model_dump(mode="json")
         for key in self.search.space or {}:
             section, _, rest = key.partition(".")
-            if section not in SECTIONS or not rest:
+            if section not in self.search.sections or not rest:
                 raise ValueError(
-                    f"search.space: {key}; a trial is a pruned model, made by settings of {', '.join(SECTIONS)}, "
-                    "such as score.criterion"
+                    f"search.space: {key}; search.model is {self.search.model}, made by settings of "
+                    f"{', '.join(self.search.sections)}"
+                    + ("" if self.search.quantized else "; search.quantized is false")
                 )
             # What a round names may be another thing with a setting on top: a search looks for it, a run need not.
             if wrong := absent(given, ROUNDS if key.startswith(f"{ROUNDS}.") else key):
                 raise ValueError(f"search.space: {wrong}")
+        return self
+
+    @model_validator(mode="after")
+    def _makes_what_it_searches(self) -> "Recipe":
+        if self.search.space and self.search.model == "student" and not self.distill.enabled:
+            raise ValueError("search.model is student, but distill.enabled is false")
+        if self.search.space and self.search.quantized and self.search.model not in self.quantize.models:
+            raise ValueError(f"search.quantized is true, but quantize.models does not name {self.search.model}")
         return self
 
     @model_validator(mode="after")

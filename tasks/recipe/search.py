@@ -9,8 +9,8 @@ from pydantic import Field, ValidatorFunctionWrapHandler, field_validator, model
 from tasks.recipe.section import Count, Section
 
 Objective = Literal["quality", "latency", "flops", "size"]
-SECTIONS = ("train", "score", "prune", "finetune")
-"""A trial is a pruned model: it is made by these."""
+SECTIONS = {"pruned": ("train", "score", "prune", "finetune"), "student": ("train", "distill")}
+"""What makes a trial's model."""
 ROUNDS = "prune.rounds"
 FORMS = "{low: 0.1, high: 0.5}, with log: true or step: 0.1 where wanted, or {choices: [a, b]}"
 
@@ -71,6 +71,8 @@ class Choices(Section):
 
 
 class Search(Section):
+    model: Literal["pruned", "student"]
+    quantized: bool
     space: dict[str, Range | Choices] | None
     objectives: Annotated[tuple[Objective, ...], Field(min_length=1)]
     sampler: Literal["tpe", "random", "qmc", "nsgaii", "gp"]
@@ -97,6 +99,17 @@ class Search(Section):
         if not found:
             raise ValueError("names no setting, such as {score.criterion: {choices: [taylor, fisher]}}")
         return found
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """Whose settings make a trial."""
+        return (*SECTIONS[self.model], *(["quantize"] if self.quantized else []))
+
+    @model_validator(mode="after")
+    def _trains_students(self) -> "Search":
+        if self.model == "student" and not self.levels[0]:
+            raise ValueError("levels begin with 0, a cut in one shot; a student is trained: begin with 0.25, say")
+        return self
 
     @field_validator("objectives")
     @classmethod

@@ -1,14 +1,19 @@
 """A search of the tiny model by the real stages: its best trial made again by the pipeline, and solved anew."""
 
 import json
+import re
 from pathlib import Path
 
+import onnxruntime
 import pytest
 import yaml
 
 from flows.search.jobs import jobs, view
-from tasks.core.files import tree_hash
+from flows.search.level import Bench
+from flows.search.stages import run
+from tasks.core.files import read_json, tree_hash
 from tasks.recipe.load import resolve
+from tasks.text.data import read_split
 from tests.flows.tiny import RECIPE, finish, make_tiny, secateur
 
 SEARCH = """
@@ -47,6 +52,27 @@ def test_a_view_has_the_very_jobs_of_the_pipeline(clone: Path, tmp_path: Path, m
         assert job.code() == theirs.code()
 
 
+def test_a_trial_may_be_a_quantized_student(clone: Path, tmp_path: Path) -> None:
+    """What it is worth is said of its graph, in ONNX Runtime; a shorter training of it is judged as dynamic int8."""
+    searched = ["search={model: student, quantized: true, levels: [0.5, 1], space: null}", "distill.layers=[0, 2]"]
+    recipe = resolve(clone / "recipe.yaml", [*searched, "quantize={models: [student], methods: [static]}"])
+    bench = Bench(clone, tmp_path / "trial", tmp_path / "shared", run)
+    half, whole = (bench.reach(recipe, number, level, True) for number, level in enumerate(recipe.search.levels))
+    assert half["model"] == "models/student"
+    assert whole["model"] == "models/quantized/student/static"
+    root = bench.roots[-1]
+    trained = [read_json(at / "models/student/training.json")["validation"] for at in bench.roots]
+    assert list(map(len, trained)) == [3, 6]  # epochs
+    graph = root / str(whole["model"])
+    assert whole["bytes"] == (graph / "model.onnx").stat().st_size
+    assert whole["sha256"] == tree_hash(graph)
+    rows = read_split(root / "data/prepared", "validation", graph)
+    session = onnxruntime.InferenceSession(graph / "model.onnx")
+    names = {entry.name for entry in session.get_inputs()}
+    batch = {name: values for name, values in rows.batch(range(len(rows))).items() if name in names}
+    assert whole["quality"] == (session.run(None, batch)[0].argmax(1) == rows.labels).mean()
+
+
 @pytest.mark.long
 def test_the_best_trial_is_made_again_byte_for_byte_and_solved_without_training(clone: Path, prefect: str) -> None:
     finish(secateur(clone, prefect, "search", "recipe.yaml", "--trials", "3"))
@@ -78,3 +104,19 @@ def test_the_best_trial_is_made_again_byte_for_byte_and_solved_without_training(
     # the curves of the dense model, which no trial asked for, serve every budget
     assert after[0] == after[1] == after[2]
     assert {name.partition("-")[0] for name in after[0]} == {"score@r1"}
+
+
+@pytest.mark.long
+def test_the_best_student_is_made_again_byte_for_byte(clone: Path, prefect: str) -> None:
+    space = "{distill.layers: {choices: [[0], [0, 2]]}, quantize.methods: {choices: [[dynamic], [static]]}}"
+    settings = [
+        f"search={{model: student, quantized: true, levels: [0.5, 1], space: {space}}}",
+        "quantize.models=[student]",
+    ]
+    words = ["recipe.yaml", "--name", "students", *(word for one in settings for word in ("--set", one))]
+    finish(secateur(clone, prefect, "search", *words, "--trials", "3"))
+    said = finish(secateur(clone, prefect, "search", *words, "--apply", "best"))
+    assert re.search(r"models/quantized/student/(dynamic|static) is byte-identical to the model of trial \d", said)
+    refused = secateur(clone, prefect, "solve", *words, "--flops", "0.5")
+    assert "solve shares out what is pruned; search.model is student" in refused.communicate()[0]
+    assert refused.returncode == 2

@@ -136,5 +136,6 @@ def test_the_dockerfiles_last_steps_install_a_package_that_works(tmp_path: Path)
     install = [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--constraint", "constraints.txt", "."]
     subprocess.run(install, cwd=tmp_path, check=True)
     where = "import flows, infra, tasks, params; print(flows.__file__)"
-    done = subprocess.run([str(python), "-c", where], cwd="/", capture_output=True, text=True, check=True)
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([str(python), "-c", where], cwd="/", env=env, capture_output=True, text=True, check=True)
     assert str(tmp_path) in done.stdout

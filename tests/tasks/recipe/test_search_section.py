@@ -18,7 +18,9 @@ MISTAKES = {
     "{score.criterion: {choices: [taylor, taylor]}}": "a choice stands twice",
     "{score.criterion: [taylor, fisher]}": "score.criterion: must be {low: 0.1, high: 0.5}",
     "{prune.ruonds: {low: 0.1, high: 0.5}}": "prune.ruonds: there is no ruonds, but kinds, rounds",
-    "{evaluate.repeats: {low: 1, high: 5}}": "evaluate.repeats; a trial is a pruned model",
+    "{evaluate.repeats: {low: 1, high: 5}}": "evaluate.repeats; search.model is pruned, made by settings of train,",
+    "{distill.layers: {choices: [[0], [1]]}}": "distill.layers; search.model is pruned, made by settings of train,",
+    "{quantize.methods: {choices: [[fp32], [static]]}}": "finetune; search.quantized is false",
     "{}": "names no setting",
 }
 
@@ -32,6 +34,28 @@ def test_a_bad_space_is_one_mistake(space: str) -> None:
     assert len(lines) == 1
     assert lines[0].startswith("  search.space: ")
     assert MISTAKES[space] in lines[0]
+
+
+STUDENT = ["search.model=student", "search.levels=[1]", "search.space={distill.layers: {choices: [[0, 5], [0, 2, 5]]}}"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["search.levels=[0, 1]"], "search: levels begin with 0, a cut in one shot; a student is trained"),
+        (
+            ["distill.enabled=false", "quantize.models=[pruned]"],
+            "search.model is student, but distill.enabled is false",
+        ),
+        (["search.quantized=true", "quantize.models=[pruned]"], "but quantize.models does not name student"),
+        (["search.space={score.rows: {low: 8, high: 64}}"], "score.rows; search.model is student, made by settings of"),
+    ],
+)
+def test_students_are_searched_by_what_makes_them(settings: list[str], said: str) -> None:
+    assert resolve(None, STUDENT).search.sections == ("train", "distill")
+    with pytest.raises(UserError) as caught:
+        resolve(None, [*STUDENT, *settings])
+    assert said in str(caught.value)
 
 
 def test_a_run_does_not_mind_what_its_search_would() -> None:
