@@ -52,17 +52,18 @@ def test_a_view_has_the_very_jobs_of_the_pipeline(clone: Path, tmp_path: Path, m
         assert job.code() == theirs.code()
 
 
-def test_a_trial_may_be_a_quantized_student(clone: Path, tmp_path: Path) -> None:
-    """What it is worth is said of its graph, in ONNX Runtime; a shorter training of it is judged as dynamic int8."""
-    searched = ["search={model: student, quantized: true, levels: [0.5, 1], space: null}", "distill.layers=[0, 2]"]
-    recipe = resolve(clone / "recipe.yaml", [*searched, "quantize={models: [student], methods: [static]}"])
+@pytest.mark.parametrize(("model", "checkpoint"), [("student", "models/student"), ("pruned", "models/rounds/r1")])
+def test_a_trial_may_end_as_a_graph(clone: Path, tmp_path: Path, model: str, checkpoint: str) -> None:
+    """What it is worth is said of that, in ONNX Runtime; of a shorter training as of dynamic int8."""
+    searched = f"search={{model: {model}, quantized: true, levels: [0.5, 1], space: null}}"
+    recipe = resolve(clone / "recipe.yaml", [searched, f"quantize={{models: [{model}], methods: [static]}}"])
     bench = Bench(clone, tmp_path / "trial", tmp_path / "shared", run)
     half, whole = (bench.reach(recipe, number, level, True) for number, level in enumerate(recipe.search.levels))
-    assert half["model"] == "models/student"
-    assert whole["model"] == "models/quantized/student/static"
+    assert half["model"] == checkpoint
+    assert whole["model"] == f"models/quantized/{model}/static"
+    trained = [len(read_json(root / checkpoint / "training.json")["validation"]) for root in bench.roots]
+    assert trained == ([3, 6] if model == "student" else [2, 4])  # epochs
     root = bench.roots[-1]
-    trained = [read_json(at / "models/student/training.json")["validation"] for at in bench.roots]
-    assert list(map(len, trained)) == [3, 6]  # epochs
     graph = root / str(whole["model"])
     assert whole["bytes"] == (graph / "model.onnx").stat().st_size
     assert whole["sha256"] == tree_hash(graph)
