@@ -95,7 +95,7 @@ TABLE: dict[str, tuple[Spoil, list[str], str, int]] = {
     "truncated safetensors": (cut_off, [], "model.safetensors.*damaged", 2),
     "pickle checkpoint": (pickled, [], "run code", 2),
     "unknown architecture": (config(model_type="gptx"), [], "gptx|bert", 2),
-    "an architecture without a family": (config(model_type="electra"), [], "electra.*bert", 2),
+    "an architecture without a family": (config(model_type="mobilebert"), [], "mobilebert.*known: bert", 2),
     "config that does not fit": (config(intermediate_size=48), [], "sizes that config.json states", 2),
     "config is no JSON": (rows("{", "model/config.json"), [], r"config\.json", 2),
     "no tokenizer": (lambda root: [p.unlink() for p in (root / "model").glob("*token*")], [], "tokenizer", 2),
