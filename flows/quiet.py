@@ -1,4 +1,4 @@
-"""What Prefect, MLflow and DVC read from the environment when imported, so that they neither chat nor phone."""
+"""What libraries read from the environment when imported, so that they neither chat nor phone."""
 
 import os
 from pathlib import Path
@@ -8,6 +8,7 @@ from flows.workspace import private
 DEFAULTS = {
     "DO_NOT_TRACK": "true",  # the only spelling that MLflow accepts
     "DVC_NO_ANALYTICS": "true",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -23,7 +24,7 @@ DEFAULTS = {
 
 
 def quiet(root: Path) -> None:
-    """Sets the variables; what the user set stays. Call it before one of the three is imported."""
+    """Sets the variables; what the user set stays. Call it before one of them is imported."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     if "PREFECT_API_URL" not in os.environ:  # a server of the user's may need the key in the user's own PREFECT_HOME
