@@ -1,10 +1,12 @@
 """The gate at the end of a retraining: the new best model against the champion, once for each state."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from flows import git
+from flows.lineage.attestation import attest
 from flows.lineage.state import LOCK
 from flows.promotion.gate import Check
 from flows.promotion.promote import Grounds, promote
@@ -15,6 +17,9 @@ from flows.retraining.fetch import kept
 from flows.status import status
 from flows.workspace import PIPELINE, locked
 from tasks.recipe.load import read
+
+SIGNING_KEY = "SECATEUR_SIGNING_KEY"
+"""Names a private key (a PEM file): the best model is attested with it, for a gate that asks for a signature."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,8 @@ def judged(request: Request, pipeline: str, data: list[Check], flow_run: str | N
     if not found["budget"]["best"]:
         _committed(root, committed, "Retraining: no model keeps the quality")
         return Verdict("none", found["note"] or "no model of the run keeps the quality that the budget asks for")
+    if key := os.environ.get(SIGNING_KEY):
+        attest(root, found["budget"]["best"], Path(key))
     grounds = Grounds(pipeline, data, committed, " ".join(("secateur", "retrain", *request.command[2:])))
     record = promote(root, None, flow_run, grounds)
     if record is None:

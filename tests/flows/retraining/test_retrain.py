@@ -9,8 +9,10 @@ import pytest
 
 from flows.promotion.record import decisions
 from flows.promotion.transaction import CHALLENGER, CHAMPION, PREVIOUS
+from flows.retraining.judge import SIGNING_KEY
 from tasks.core.errors import UserError
 from tests.flows.conftest import calls, is_clean
+from tests.flows.lineage.test_attestation import key_pair
 from tests.flows.retraining.conftest import CHAIN, retrain, rows, write_rows
 from tests.flows.test_tracking import runs
 
@@ -71,6 +73,23 @@ def test_a_worse_model_stays_challenger(
     (reviews / ".secateur" / "retrained.json").unlink()  # killed right after the verdict, or another clone
     assert retrain(reviews) == 0
     assert len(decisions(reviews)) == 2
+
+
+def test_a_gate_that_asks_for_a_signature_gets_one(
+    reviews: Path, measured: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    private, public = key_pair(tmp_path, "mine")
+    write_rows(reviews / "rows.csv", rows(0, 300) + rows(1, 100))
+    retrain(reviews, f"promote.key={public}")
+    monkeypatch.setenv(SIGNING_KEY, str(private))
+    write_rows(reviews / "rows.csv", rows(0, 300) + rows(1, 200))
+    retrain(reviews, f"promote.key={public}")
+    _, unsigned, signed = decisions(reviews)
+    assert (unsigned["decision"], signed["decision"]) == ("refusal", "promotion")
+    assert "there is none; make one" in unsigned["because"]
+    (attested,) = [path for path in signed["committed"] if path.startswith("attestations/")]
+    assert (reviews / attested).is_file()
+    assert is_clean(reviews)
 
 
 def test_data_that_are_not_fit_train_nothing(reviews: Path, capsys: pytest.CaptureFixture[str]) -> None:
