@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from flows.database import address, words
 from flows.lineage.records import MODELS, Records
 from flows.lineage.state import Entry, State, commit_with, past, present
 from flows.predict import names_of
+from flows.promotion.record import decisions
 from flows.workspace import PIPELINE
 from tasks.core.errors import UserError
 from tasks.core.files import file_hash
@@ -69,12 +70,12 @@ def found(root: Path, model: str) -> Iterator[Found]:
         if model.startswith(MODELS):
             yield _registered(model, state, records, stack)
         elif SHA256.fullmatch(model):
-            yield Found(model, state, _with_file(state, model), records)
+            yield _with_file(model, state, records, stack)
+        elif weights := _copied(root, Path(model).resolve()):
+            one = _with_file(file_hash(weights), state, records, stack)
+            yield replace(one, name=model, copy=weights.parent)
         else:
-            path = _directory(state, model)
-            given = Path(model).resolve()
-            here = (state.root / path).resolve()
-            yield Found(model, state, path, records, copy=given if given.is_dir() and given != here else None)
+            yield Found(model, state, _directory(state, model), records)
 
 
 def _registered(uri: str, state: State, records: Records, stack: ExitStack) -> Found:
@@ -103,16 +104,27 @@ def _out(state: State, md5: str, stage: str) -> str | None:
     return next((out for out in entry.outs if out.startswith("models/")), None)
 
 
-def _with_file(state: State, sha256: str) -> str:
-    """The directory of the model that a file with this hash belongs to."""
+def _with_file(sha256: str, state: State, records: Records, stack: ExitStack) -> Found:
+    """The model that a file with this hash belongs to: of the last run, or of those that the gate has seen."""
     outs = [out for out in state.makers if out.startswith("models/")]
     files = [file for out in outs for file in sorted((state.root / out).rglob("*")) if file.is_file()]
     for file in sorted(files, key=lambda file: file.name not in WEIGHTS):
         if file_hash(file) == sha256:
-            return file.parent.relative_to(state.root).as_posix()
+            return Found(sha256, state, file.parent.relative_to(state.root).as_posix(), records)
+    for decision in reversed(decisions(state.home)):
+        one = decision["model"]
+        if sha256 in one.get("files", {}).values():
+            return replace(_registered(f"{MODELS}{one['name']}/{one['version']}", state, records, stack), name=sha256)
     raise UserError(
         f"no file of a model of this workspace has the sha256 {sha256}; give a model's directory or its name"
     )
+
+
+def _copied(root: Path, given: Path) -> Path | None:
+    """The weights of a model outside of the workspace: what they are is what it is."""
+    if given.is_relative_to(root.resolve()):
+        return None
+    return next((given / name for name in WEIGHTS if (given / name).is_file()), None)
 
 
 def _directory(state: State, model: str) -> str:
@@ -122,10 +134,6 @@ def _directory(state: State, model: str) -> str:
         path = given.relative_to(state.home.resolve()).as_posix()
         if any(f"{path}/".startswith(f"{out}/") for out in state.makers):
             return path
-    elif given.is_dir():  # a copy: what its weights are is what it is
-        for file in (given / name for name in WEIGHTS):
-            if file.is_file():
-                return _with_file(state, file_hash(file))
     elif model in names:
         return names[model]
     what = "is no result of this workspace's pipeline" if given.is_dir() else "no such directory, and no model of it"

@@ -1,5 +1,6 @@
 """What a retraining does with new data, and with none."""
 
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -7,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from flows.lineage.find import found
+from flows.lineage.verify import verify
 from flows.promotion.record import decisions
 from flows.promotion.transaction import CHALLENGER, CHAMPION, PREVIOUS
 from flows.retraining.judge import SIGNING_KEY
 from tasks.core.errors import UserError
+from tasks.core.files import file_hash
 from tests.flows.conftest import calls, is_clean
 from tests.flows.lineage.test_attestation import key_pair
 from tests.flows.retraining.conftest import CHAIN, retrain, rows, write_rows
@@ -73,6 +77,23 @@ def test_a_worse_model_stays_challenger(
     (reviews / ".secateur" / "retrained.json").unlink()  # killed right after the verdict, or another clone
     assert retrain(reviews) == 0
     assert len(decisions(reviews)) == 2
+
+
+def test_an_earlier_model_is_known_by_its_bytes(reviews: Path, measured: dict[str, Any], tmp_path: Path) -> None:
+    """Those of its weights, or of a copy of it."""
+    copy = tmp_path / "copy"
+    shutil.copytree(reviews / "models/dense", copy)
+    weights = file_hash(copy / "model.safetensors")
+    write_rows(reviews / "rows.csv", rows(0, 300) + rows(1, 100))
+    assert retrain(reviews) == 0
+    assert file_hash(reviews / "models/dense/model.safetensors") != weights
+    for name in (weights, str(copy)):
+        with found(reviews, name) as it:
+            assert (it.name, str(it.version.version), it.path) == (name, "1", "models/dense")
+            assert list(verify(it)) == []
+    (copy / "more.json").write_text("{}")
+    with found(reviews, str(copy)) as it:
+        assert [one.what for one in verify(it)] == ["more.json is not that of models/dense"]
 
 
 def test_a_gate_that_asks_for_a_signature_gets_one(
