@@ -21,7 +21,7 @@ Figures = dict[str, float | str | None]
 SPEED, FORETOLD = "speed", "foretold"
 """The figure that says where those of speed are from, and what it is where they were not measured."""
 STUDENT = "student"
-"""What `search.model` may be."""
+"""As `search.model` says it: a trial is trained, not cut."""
 
 
 def at_level(recipe: Recipe, level: float) -> Recipe:

@@ -6,7 +6,7 @@ from pathlib import Path
 from flows.process import PRELOAD, Workers
 from flows.progress import Progress
 from flows.search.apply import changes
-from flows.search.level import Bench, Figures
+from flows.search.level import STUDENT, Bench, Figures
 from flows.search.place import held
 from flows.search.results import best, finished, knee
 from flows.search.run import begun
@@ -57,7 +57,7 @@ def solve(
         UserError: The search has no trial yet, it is one of students, or nothing that can go reaches the budget.
     """
     one, place = begun(root, recipe, overrides, name)
-    if one.search.model != "pruned":
+    if one.search.model == STUDENT:
         raise UserError(f"solve shares out what is pruned; search.model is {one.search.model}")
     with held(place):
         study = opened(place, one)
