@@ -135,7 +135,7 @@ class Recipe(Section):
                 raise ValueError(
                     f"search.space: {key}; search.model is {self.search.model}, made by settings of "
                     f"{', '.join(self.search.sections)}"
-                    + ("" if self.search.quantized else "; search.quantized is false")
+                    + ("; search.quantized is false" if section == "quantize" else "")
                 )
             # What a round names may be another thing with a setting on top: a search looks for it, a run need not.
             if wrong := absent(given, ROUNDS if key.startswith(f"{ROUNDS}.") else key):
