@@ -4,12 +4,13 @@
     python tests/benchmarks/search.py --only cost         # or front, workers, "front search 0"
     python tests/benchmarks/search.py --table
 
+Each worker has one thread, so two of them may run at a time, in two clones.
+
 - cost: wall time of `secateur run quickstart`, of 20 trials of its space and of 200 drafts, each in an empty clone.
 - front: for three seeds the hypervolume, quality against latency on validation, after 20 trials of a search, of those
   that were made to the end; and of 20 full trials drawn at random. It is the area between a front and the corner with
-  the worst of both in each. What the model that a search chooses loses against dense is shown on test too. Each has one
-  thread, so two of them may run at a time, in two clones.
-- workers: trials an hour of one worker and of two, each with one thread of its own.
+  the worst of both in each. What the model that a search chooses loses against dense is shown on test too.
+- workers: trials an hour of one worker and of two, on a core each.
 
 Raw figures: tests/benchmarks/results/search.jsonl.
 """
@@ -53,17 +54,17 @@ def main() -> None:
 def runs() -> dict[str, Any]:
     """Everything that is measured, by name."""
     found: dict[str, Any] = {
-        "cost quickstart": lambda: {"wall": timed(empty("search-cost"), "run", "quickstart")},
+        "cost quickstart": lambda: {"wall": timed(empty("search-cost"), "run")},
         "cost trials": lambda: searched(empty("search-cost"), TRIALS),
         "cost drafts": lambda: searched(empty("search-cost"), DRAFTS, ONE_SHOT),
     }
     for seed in SEEDS:
-        place, same = f"search-front{seed}", [f"seed={seed}", "threads=1"]
+        place, same = f"search-front{seed}", [f"seed={seed}"]
         found[f"front search {seed}"] = lambda p=place, s=same: searched(empty(p), TRIALS, s, "found")
         found[f"front random {seed}"] = lambda p=place, s=same: searched(workspace(p), TRIALS, s + AT_RANDOM, "random")
     for workers in (1, 2):
         found[f"workers {workers}"] = lambda w=workers: searched(
-            empty("search-workers"), 2 * TRIALS, ["threads=1", *ONE_SHOT], workers=w, before=1
+            empty("search-workers"), 2 * TRIALS, ONE_SHOT, workers=w, before=1
         )
     return found
 
@@ -78,8 +79,8 @@ def searched(
     """
     words = ["--name", name, "--workers", str(workers)]
     if before:
-        timed(root, "search", "quickstart", settings, [*words[:2], "--trials", str(before)])
-    wall = timed(root, "search", "quickstart", settings, [*words, "--trials", str(trials)])
+        timed(root, "search", settings, [*words[:2], "--trials", str(before)])
+    wall = timed(root, "search", settings, [*words, "--trials", str(trials)])
     report = read(root / f".secateur/search/{name}/report/report.json")
     known = ("number", "settings", "level", "ended", "figures", "qualities")
     found = [{key: trial[key] for key in known} for trial in report["trials"]]
@@ -97,10 +98,10 @@ def on_test(root: Path, name: str, trial: Line) -> dict[str, float]:
     return {which: accuracies(model, home / "data/prepared", ("test",))["test"] for which, model in models.items()}
 
 
-def timed(root: Path, command: str, recipe: str, settings: Sequence[str] = (), more: Sequence[str] = ()) -> float:
-    """Wall seconds of `secateur COMMAND`, by the code of the workspace."""
-    words = [sys.executable, "-m", "flows.cli", command, recipe, *more]
-    words += [word for setting in settings for word in ("--set", setting)]
+def timed(root: Path, command: str, settings: Sequence[str] = (), more: Sequence[str] = ()) -> float:
+    """Wall seconds of `secateur COMMAND quickstart` on one thread, by the code of the workspace."""
+    words = [sys.executable, "-m", "flows.cli", command, "quickstart", *more]
+    words += [word for setting in ("threads=1", *settings) for word in ("--set", setting)]
     start = time.perf_counter()
     ended = subprocess.run(words, cwd=root, env={**os.environ, "PYTHONPATH": str(root)}, check=False)
     if ended.returncode not in ((0, 1) if command == "run" else (0,)):  # of a run 1 may mean a missed budget
