@@ -11,6 +11,7 @@ from prefect.context import TagsContext
 from prefect.runtime import flow_run, task_run
 from prefect.states import Completed
 
+from flows import server
 from flows.again import as_task
 from flows.process import STAGES
 from flows.progress import Progress
@@ -86,7 +87,8 @@ def _task(session: "Session", name: str) -> None:
     """One stage as a task."""
     stage = session.dag.stage(name)
     settled = session.settled(name)
-    pool = () if settled else (stage.pool,)  # Prefect asks its server for a slot of each tag, which takes a while
+    # For each tag Prefect asks its server for a slot; nobody else could hold one of a private server's.
+    pool = () if settled or server.own() else (stage.pool,)
     limits = session.dag.recipe.limits
 
     def run() -> State[None]:

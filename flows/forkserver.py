@@ -107,3 +107,4 @@ def _child(job: Job, stages: str, pool: str, log: Path, answer: Connection, serv
 
 if __name__ == "__main__":
     serve(Connection(int(sys.argv[1])), sys.argv[2], sys.argv[3:])
+    os._exit(0)  # to take all that was imported down in order takes a second or two

@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from types import TracebackType
@@ -27,12 +28,26 @@ PRELOAD = (
     "onnxruntime",
     "sklearn.metrics",
     "pandas",
-    "tasks.families.anatomy",
-    "tasks.modeling.checkpoint",
+    "onnxscript",
+    "torch.export._trace",
+    "torch.onnx._internal.exporter._core",
+    "torch.onnx._internal.exporter._torchlib.ops",
     "tasks.modeling.shrink",
+    "tasks.prepare",
+    "tasks.train",
+    "tasks.score.sensitivity",
+    "tasks.prune",
+    "tasks.finetune",
+    "tasks.distill",
+    "tasks.evaluate.table",
+    "tasks.report",
     STAGES,
 )
 POLL = 0.2  # seconds between two looks at the clock
+
+
+AHEAD: ContextVar["Workers | None"] = ContextVar("ahead", default=None)
+"""A fork server that was started before its flow, so that it imports while Prefect starts."""
 
 
 class Workers:
@@ -52,8 +67,19 @@ class Workers:
         """
         self.root = root
         self.resume = shlex.join(resume)
-        self._recipe, self._stages, self._preload = recipe, stages, preload
+        self._stages, self._preload = stages, preload
+        self._environment = environment(recipe)
         self._start()
+
+    @classmethod
+    def for_flow(
+        cls, root: Path, recipe: Recipe, resume: Sequence[str], stages: str, preload: Sequence[str]
+    ) -> "Workers":
+        """The one that is AHEAD, if it was started for the same, otherwise a new one."""
+        ahead = AHEAD.get()
+        if ahead and (root, stages, environment(recipe)) == (ahead.root, ahead._stages, ahead._environment):
+            return ahead
+        return cls(root, recipe, resume, stages, preload)
 
     def _start(self) -> None:
         self._flow, theirs = Pipe()
@@ -66,7 +92,7 @@ class Workers:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **environment(self._recipe), "PYTHONPATH": path},
+                env={**os.environ, **self._environment, "PYTHONPATH": path},
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,  # Ctrl-C is for the flow alone
             )

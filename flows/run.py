@@ -22,14 +22,22 @@ def run(request: Request, progress: Progress) -> bool:
             session.record()
             session.tracker.close("FINISHED")
             return False
+        recipe = session.dag.recipe
     from flows import server
+    from flows.process import AHEAD, Workers
 
     with ExitStack() as stack:
+        workers = Workers(request.root, recipe, request.command, request.stages, request.preload)
+        stack.callback(AHEAD.reset, AHEAD.set(stack.enter_context(workers)))
         with progress.stage("start Prefect") as tick:
-            stack.enter_context(server.api(request.root, lambda _: tick(None)))
+            stack.enter_context(server.api(request.root, lambda _: tick(None), _imports))
         stack.callback(server.delivered)
         _flow(request)
     return True
+
+
+def _imports() -> None:
+    from flows import compress, tracking  # noqa: F401
 
 
 def _flow(request: Request) -> None:

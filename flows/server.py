@@ -20,15 +20,17 @@ from flows.workspace import private
 from tasks.core.errors import EnvironmentFault
 
 PATIENCE = 180.0  # seconds; making a fresh database takes ten on a quick machine
+_own: set[str] = set()
 
 
 @contextmanager
-def api(root: Path, waiting: Callable[[float], None]) -> Iterator[str]:
+def api(root: Path, waiting: Callable[[float], None], meanwhile: Callable[[], object] = lambda: None) -> Iterator[str]:
     """The address of the API, and PREFECT_API_URL set to it. Call it before Prefect is imported.
 
     Args:
         root: The workspace; a private server keeps its database there.
         waiting: Called a few times a second with the seconds that a private server has taken to start.
+        meanwhile: What is worth doing while it starts; it may import Prefect.
 
     Raises:
         EnvironmentFault: No server answers.
@@ -37,13 +39,16 @@ def api(root: Path, waiting: Callable[[float], None]) -> Iterator[str]:
     if given:
         yield given
         return
-    with _private(root, waiting) as url:
+    with _private(root) as (url, ready):
         # A proxy that the user's environment names is not for the loopback.
         passed = {name: os.environ.get(name) for name in ("NO_PROXY", "no_proxy", "PREFECT_API_URL")}
         for name in ("NO_PROXY", "no_proxy"):
             os.environ[name] = ",".join(part for part in (passed[name], "127.0.0.1") if part)
         os.environ["PREFECT_API_URL"] = url
+        _own.add(url)
         try:
+            meanwhile()
+            ready(waiting)
             yield url
         finally:
             for name, value in passed.items():
@@ -52,8 +57,14 @@ def api(root: Path, waiting: Callable[[float], None]) -> Iterator[str]:
                     os.environ[name] = value
 
 
+def own() -> bool:
+    """Whether the API is a private one of this process."""
+    return os.environ.get("PREFECT_API_URL") in _own
+
+
 @contextmanager
-def _private(root: Path, waiting: Callable[[float], None]) -> Iterator[str]:
+def _private(root: Path) -> Iterator[tuple[str, Callable[[Callable[[float], None]], None]]]:
+    """The address of a server that starts, and what returns when it answers."""
     log = private(root, "logs", "prefect.log")
     with socket.socket() as listener, log.open("wb") as output:
         listener.bind(("127.0.0.1", 0))  # bound here and handed on: nobody else can take the port in between
@@ -70,8 +81,7 @@ def _private(root: Path, waiting: Callable[[float], None]) -> Iterator[str]:
             start_new_session=True,  # Ctrl-C is for the flow alone
         )
     try:
-        _await(process, url, log, waiting)
-        yield url
+        yield url, lambda waiting: _await(process, url, log, waiting)
     finally:
         process.send_signal(signal.SIGTERM)
         try:

@@ -146,7 +146,9 @@ def working(session: Session) -> Iterator[Session]:
     session.tracker.open()
     ended = "KILLED"
     try:
-        with Workers(request.root, session.dag.recipe, request.command, request.stages, request.preload) as workers:
+        with Workers.for_flow(
+            request.root, session.dag.recipe, request.command, request.stages, request.preload
+        ) as workers:
             session.workers = workers
             yield session
         session.outbox.settle()

@@ -67,17 +67,17 @@ def least(models: Mapping[str, Forward], split: Split, settings: Evaluate) -> di
     """Times many models that differ little: seconds of a text alone, and of a batch of 32.
 
     They take turns after every few texts, in either order, so that the machine's pace is the same for all; of each text
-    the least of all passes counts, four times as many as are usual, then the median over texts.
+    the least of all passes counts, four times as many as are usual, then the median over texts. So much warms a batch up.
     """
     passes = 4 * settings.repeats
     texts, full = _parts(split, settings)
-    turns = [texts[start : start + TURN] for start in range(0, len(texts), TURN)] + [[batch] for batch in full]
+    turns = [(texts[start : start + TURN], 1) for start in range(0, len(texts), TURN)] + [([one], 0) for one in full]
     seconds: dict[str, list[list[float]]] = {name: [] for name in models}
     for number in range(passes):
         passed: dict[str, list[float]] = {name: [] for name in models}
-        for part in turns:
+        for part, warm_up in turns:
             for name in models if number % 2 == 0 else reversed(list(models)):
-                passed[name] += _timed(models[name], part, 1)
+                passed[name] += _timed(models[name], part, warm_up)
         for name, times in passed.items():
             seconds[name].append(times)
         progress("pass", number + 1, passes)

@@ -66,15 +66,14 @@ def read_config(directory: Path, **changes: Any) -> PreTrainedConfig:
     return config
 
 
-def head_of(base: type) -> Head:
+def head_of(base: type[PreTrainedModel]) -> Head:
     """The head of a model class of transformers, or of one made from it.
 
     Raises:
         UserError: it has none that is known.
     """
     for auto, head in HEADS.items():
-        classes = {one.__name__ for one in getattr(transformers, auto)._model_mapping.values()}
-        if any(one.__name__ in classes for one in base.__mro__):
+        if _class(auto, base.config_class) in base.__mro__:
             return head
     raise UserError(f"{base.__name__}: a model without a head of a known task; there are {', '.join(HEADS)}")
 
@@ -82,9 +81,9 @@ def head_of(base: type) -> Head:
 def _named(config: PreTrainedConfig, directory: Path) -> type[PreTrainedModel]:
     name = (getattr(config, "architectures", None) or [""])[0]
     for auto in HEADS:
-        base = getattr(transformers, auto)._model_mapping.get(type(config), None)
+        base = _class(auto, type(config))
         if base is not None and base.__name__ == name:
-            return base  # type: ignore[no-any-return]
+            return base
     raise UserError(
         f"{directory}/config.json: architectures names {name or 'nothing'}; "
         f"it must be what one of {', '.join(HEADS)} builds for {config.model_type}"
@@ -92,10 +91,16 @@ def _named(config: PreTrainedConfig, directory: Path) -> type[PreTrainedModel]:
 
 
 def _headed(config: PreTrainedConfig, auto: str, directory: Path) -> type[PreTrainedModel]:
-    base = getattr(transformers, auto)._model_mapping.get(type(config), None)
+    base = _class(auto, type(config))
     if base is None:
         raise UserError(f"{directory}: transformers has no {auto} for {config.model_type}; choose another model")
-    return base  # type: ignore[no-any-return]
+    return base
+
+
+def _class(auto: str, config: type[PreTrainedConfig]) -> type[PreTrainedModel] | None:
+    """What an Auto class makes of such a config; asking for all that it knows would import every model there is."""
+    found: type[PreTrainedModel] | None = getattr(transformers, auto)._model_mapping.get(config, None)
+    return found
 
 
 def pruned_class(base: type[PreTrainedModel]) -> type[PreTrainedModel]:
