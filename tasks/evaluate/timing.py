@@ -67,7 +67,7 @@ def least(models: Mapping[str, Forward], split: Split, settings: Evaluate) -> di
     """Times many models that differ little: seconds of a text alone, and of a batch of 32.
 
     They take turns after every few texts, in either order, so that the machine's pace is the same for all; of each text
-    the least of all passes counts, four times as many as are usual, then the median over texts. So much warms a batch up.
+    the least of all passes counts, not the cold ones, four times as many as are usual, then the median over texts.
     """
     passes = 4 * settings.repeats
     texts, full = _parts(split, settings)
