@@ -32,6 +32,7 @@ PRELOAD = (
     "torch.export._trace",
     "torch.onnx._internal.exporter._core",
     "torch.onnx._internal.exporter._torchlib.ops",
+    "onnxscript.function_libs.torch_lib.ops",
     "tasks.modeling.shrink",
     "tasks.prepare",
     "tasks.train",
