@@ -20,7 +20,8 @@ from flows.workspace import private
 from tasks.core.errors import EnvironmentFault
 
 PATIENCE = 180.0  # seconds; making a fresh database takes ten on a quick machine
-_own: set[str] = set()
+OWN: set[str] = set()
+"""Addresses of the private servers that this process started."""
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def api(root: Path, waiting: Callable[[float], None], meanwhile: Callable[[], ob
         for name in ("NO_PROXY", "no_proxy"):
             os.environ[name] = ",".join(part for part in (passed[name], "127.0.0.1") if part)
         os.environ["PREFECT_API_URL"] = url
-        _own.add(url)
+        OWN.add(url)
         try:
             meanwhile()
             ready(waiting)
@@ -55,11 +56,6 @@ def api(root: Path, waiting: Callable[[float], None], meanwhile: Callable[[], ob
                 os.environ.pop(name)
                 if value is not None:
                     os.environ[name] = value
-
-
-def own() -> bool:
-    """Whether the API is a private one of this process."""
-    return os.environ.get("PREFECT_API_URL") in _own
 
 
 @contextmanager

@@ -37,6 +37,7 @@ def prefect(environment: Path) -> Iterator[str]:
 
     quiet(environment)
     with server.api(environment, lambda _: None) as url:
+        server.OWN.discard(url)  # to the flows it is the user's
         yield url
 
 
