@@ -97,6 +97,7 @@ def facts(place: Place, recipe: Recipe, study: Study) -> dict[str, Any]:
         "objectives": list(recipe.search.objectives),
         "levels": list(recipe.search.levels),
         "space": sorted(recipe.search.space or {}),
+        "log": sorted(key for key, one in (recipe.search.space or {}).items() if getattr(one, "log", False)),
         "budget": {key: limit for key, limit in recipe.budget.model_dump().items() if limit is not None},
         "best": first.number if first else None,
         "knee": middle.number if middle else None,

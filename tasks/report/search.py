@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from tasks.report.canvas import COLOURS, canvas, note, save
+from tasks.report.slices import FAINT, numeric, slices
 
 WORDS = {
     "quality": "quality on validation",
@@ -16,7 +17,6 @@ WORDS = {
     "size": "share of the dense model’s parameters",
 }
 SHARES = {"latency": "latency_share", "flops": "flops_share", "size": "parameters_share", "quality": "quality"}
-FAINT = 0.35
 
 
 def search_report(facts: Mapping[str, Any], out: Path) -> None:
@@ -24,7 +24,7 @@ def search_report(facts: Mapping[str, Any], out: Path) -> None:
 
     Args:
         facts: As `report.json` has them: the objectives, the trials with their figures and settings, `front`, `best`,
-            `knee` as numbers of trials, `importances` by objective.
+            `knee` as numbers of trials, `importances` by objective, `space` the settings, `log` those on a log scale.
         out: An existing directory.
     """
     pictures = {}
@@ -33,6 +33,9 @@ def search_report(facts: Mapping[str, Any], out: Path) -> None:
         pictures[f"{first}-{other}"] = _front(facts, first, other, out)
     if facts["importances"]:
         pictures["importances"] = _importances(facts["importances"], out)
+    if numeric(facts):
+        names = WORDS | {"quality": f"{facts['metric']} on validation"}
+        pictures["slices"] = slices(facts, SHARES, names, out)
     environment = Environment(
         loader=PackageLoader("tasks.report", "."),
         autoescape=True,

@@ -1,7 +1,7 @@
 """What a search costs, and what it finds: against one run of the quickstart, and against full trials drawn at random.
 
     python tests/benchmarks/search.py                     # hours on a quiet machine; goes on where it stopped
-    python tests/benchmarks/search.py --only cost         # or front, workers, "front search 0"
+    python tests/benchmarks/search.py --only cost         # or front, workers, lambda, "front search 0"
     python tests/benchmarks/search.py --table
 
 Each worker has one thread, so two of them may run at a time, in two clones.
@@ -11,6 +11,7 @@ Each worker has one thread, so two of them may run at a time, in two clones.
   that were made to the end; and of 20 full trials drawn at random. It is the area between a front and the corner with
   the worst of both in each. What the model that a search chooses loses against dense is shown on test too.
 - workers: trials an hour of one worker and of two, on a core each.
+- lambda: seven trials of the penalty on gates (L0) of heads and neurons, what is shut goes, nothing is trained after.
 
 Raw figures: tests/benchmarks/results/search.jsonl.
 """
@@ -34,6 +35,12 @@ RESULTS = raw.RESULTS / "search.jsonl"
 SEEDS, TRIALS, DRAFTS = (0, 1, 2), 20, 200
 ONE_SHOT = ["search.levels=[0]"]
 AT_RANDOM = ["search.sampler=random", "search.levels=[1]"]
+LAMBDA = [
+    *ONE_SHOT, "search.sampler=qmc", "search.objectives=[quality, flops, size]",
+    "search.space={score.penalty: {low: 0.03, high: 3, log: true}}",
+    "score.criterion=l0", "prune.rounds=[{head: {threshold: 0.001}, neuron: {threshold: 0.001}}]",
+    "budget={max_drop: 0.02}",
+]  # fmt: skip
 Line = dict[str, Any]
 
 
@@ -66,6 +73,7 @@ def runs() -> dict[str, Any]:
         found[f"workers {workers}"] = lambda w=workers: searched(
             empty("search-workers"), 2 * TRIALS, ONE_SHOT, workers=w, before=1
         )
+    found["lambda"] = lambda: searched(empty("search-lambda"), 7, LAMBDA)
     return found
 
 
@@ -160,6 +168,13 @@ def table(found: list[Line]) -> str:
         hourly = [3600 * lines[f"workers {n}"]["timed"] / lines[f"workers {n}"]["wall"] for n in (1, 2)]
         parts.append("| workers, one thread each | drafts an hour | ratio |\n|---|---|---|")
         parts[-1] += f"\n| 1 | {hourly[0]:.0f} | |\n| 2 | {hourly[1]:.0f} | {hourly[1] / hourly[0]:.2f} |"
+    if "lambda" in lines:
+        trials = sorted(lines["lambda"]["trials"], key=lambda trial: trial["settings"]["score.penalty"])
+        parts.append("| λ | FLOPs | parameters | accuracy on validation |\n|---|---|---|---|")
+        for trial in trials:
+            one = trial["figures"]
+            shares = f"{one['flops_share']:.3f} | {one['parameters_share']:.3f}"
+            parts[-1] += f"\n| {trial['settings']['score.penalty']:.3g} | {shares} | {one['quality']:.3f} |"
     return "\n\n".join(parts)
 
 
