@@ -66,6 +66,7 @@ class Prune(Section):
     unselected: Literal["remove", "random", "adaptive"]
     rewind: bool
     rows: Count
+    sensitivity_rows: Count
     batch_size: Count
     damping: Positive
     vocabulary_min_count: Count
@@ -79,7 +80,7 @@ class Prune(Section):
     @property
     def curves(self) -> dict[str, Any] | None:
         """What the curves of sensitivity hang on, where the allocation goes by them."""
-        keys = {"align", "reconstruct", "rows", "batch_size", "damping"}
+        keys = {"align", "reconstruct", "rows", "sensitivity_rows", "batch_size", "damping"}
         return self.model_dump(include=keys, mode="json") if self.allocation in ("sensitivity", "solve") else None
 
     @property

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from numbers import Real
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from tasks.report.canvas import COLOURS, canvas, save
@@ -52,7 +53,7 @@ def slices(facts: Mapping[str, Any], shares: Mapping[str, str], words: Mapping[s
                     axes.set_xscale("log")
                 axes.grid(True)
                 axes.label_outer()
-            row[0].set_ylabel(words[objective], fontsize=8)
+            row[0].set_ylabel(fill(words[objective], 28))
         for key, axes in zip(settings, rows[-1], strict=True):
             axes.set_xlabel(key)
         return save(figure, out, "slices", f"{' and '.join(objectives)} by {', '.join(settings)}")

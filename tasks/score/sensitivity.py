@@ -36,7 +36,7 @@ def measure(model: Path, prepared: Path, settings: Prune, seed: int, scores: Pat
 
     Args:
         model: the checkpoint that was scored.
-        settings: of the pruning that it is for; half of its rows are looked at, and some 512 at most.
+        settings: of the pruning that it is for.
         scores: out of the score stage; the checkpoint in it, where there is one, takes the place of `model`.
     """
     source = load(scores / "model" if (scores / "model").is_dir() else model).to(device())
@@ -44,7 +44,7 @@ def measure(model: Path, prepared: Path, settings: Prune, seed: int, scores: Pat
     groups = [group for group in family_of(source.config.model_type).groups(source) if group.kind in settings.units]
     units = {g.name: units_of(g, importance, settings.align) for g in groups if g.name in importance}
     sample = read_split(prepared, "train", model).sample(settings.rows, seed)
-    looked = sample.take(range(0, len(sample), max(2, len(sample) // 512)))
+    looked = sample.take(range(0, len(sample), -(-len(sample) // settings.sensitivity_rows)))
     damping = settings.damping if settings.reconstruct else None
     measured = Sensitivity(source, looked, settings.batch_size, read_task(prepared), damping)(units)
     write_json(scores / CURVES, measured)
