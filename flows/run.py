@@ -1,6 +1,7 @@
 """`secateur run`: makes every stage up to date; starts Prefect only if one of them must run."""
 
 from contextlib import ExitStack
+from pathlib import Path
 
 from flows.progress import Progress
 from flows.quiet import quiet
@@ -30,14 +31,17 @@ def run(request: Request, progress: Progress) -> bool:
         workers = Workers(request.root, recipe, request.command, request.stages, request.preload)
         stack.callback(AHEAD.reset, AHEAD.set(stack.enter_context(workers)))
         with progress.stage("start Prefect") as tick:
-            stack.enter_context(server.api(request.root, lambda _: tick(None), _imports))
+            stack.enter_context(server.api(request.root, lambda _: tick(None), lambda: _meanwhile(request.root)))
         stack.callback(server.delivered)
         _flow(request)
     return True
 
 
-def _imports() -> None:
-    from flows import compress, tracking  # noqa: F401
+def _meanwhile(root: Path) -> None:
+    """What the flow needs, and what takes seconds as Prefect's start does."""
+    from flows import compress, database, tracking  # noqa: F401
+
+    database.make(root)
 
 
 def _flow(request: Request) -> None:
