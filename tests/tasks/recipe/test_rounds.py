@@ -43,7 +43,7 @@ def test_curves_are_measured_where_the_allocation_goes_by_them(allocation: str) 
     """So one file of scores serves all budgets, and both allocations of each sort."""
     found = dag(resolve(None, [f"prune.allocation={allocation}", "prune.rows=99"]))["curves"]
     asked = {"align": 8, "reconstruct": True, "rows": 99, "sensitivity_rows": 128, "batch_size": 32}
-        asked |= {"damping": 0.01}
+    asked |= {"damping": 0.01}
     assert found == (asked if allocation in ("sensitivity", "solve") else None)
     other = resolve(None, [f"prune.allocation={allocation}", "prune.rows=99", "prune.rounds=[0.2]"])
     assert dag(other)["curves"] == found
