@@ -35,8 +35,9 @@ def slices(facts: Mapping[str, Any], shares: Mapping[str, str], words: Mapping[s
         rows = figure.subplots(len(objectives), len(settings), squeeze=False, sharex="col", sharey="row")
         for objective, row in zip(objectives, rows, strict=True):
             for key, axes in zip(settings, row, strict=True):
-                known = [trial for trial in facts["trials"] if trial["figures"].get(shares[objective]) is not None]
-                known = sorted((one for one in known if key in one["settings"]), key=lambda one: one["settings"][key])
+                known = [one for one in facts["trials"] if one["figures"].get(shares[objective]) is not None]
+                known = [one for one in known if one["settings"].get(key) is not None]  # null may be a choice
+                known.sort(key=lambda one: one["settings"][key])
                 for trial in known:
                     axes.scatter(
                         trial["settings"][key],

@@ -25,6 +25,13 @@ def test_settings_that_are_numbers_and_differ_are_drawn() -> None:
     assert numeric(found) == ["a"]
 
 
+def test_a_trial_whose_setting_is_null_is_left_out(tmp_path: Path) -> None:
+    found = facts([{"a": 1}, {"a": None}, {"a": 2}])
+    assert numeric(found) == ["a"]
+    slices(found, SHARES, {"quality": "accuracy", "size": "share"}, tmp_path)
+    assert (tmp_path / "slices.png").is_file()
+
+
 @pytest.mark.parametrize("second", [{}, {"b": 7}])
 def test_one_setting_alone_is_a_curve(second: dict[str, Any], tmp_path: Path) -> None:
     found = facts([{"score.penalty": value, **second} for value in (0.1, 0.3, 1.0)])
