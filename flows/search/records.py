@@ -122,6 +122,7 @@ class Records:
         run = self._runs[number]
         while (found := level_of(trial, self._levels.get(number, 0))) is not None:
             level = self._levels.get(number, 0)
+            self._params(run, flat(trial.user_attrs[VALUES]))  # the level may have asked for more of them
             self.client.log_batch(run, metrics=[Metric(key, one, 0, level) for key, one in metrics(found).items()])
             self._curves(run, number, level)
             self._levels[number] = level + 1

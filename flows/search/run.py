@@ -58,6 +58,7 @@ def search(
     from flows.search.crew import Crew
     from flows.search.records import Records
     from flows.search.results import finish
+    from flows.search.space import own
     from flows.search.storage import DONE, answering, issue, opened
     from flows.search.watch import Watch
 
@@ -68,7 +69,7 @@ def search(
         write(place.recipe, dump(one))
         records = stack.enter_context(Records(place, one, study, progress.say))
         crew = stack.enter_context(Crew(place, one, study, workers, deadline, command, stages))
-        issue(study, trials)
+        issue(study, trials, own(one))
         with Watch(progress, place, one, study, trials) as watch, answering(one):
             while crew.look():
                 watch.show()

@@ -1,5 +1,6 @@
 """From the ranges of a recipe to Optuna's, and from what Optuna suggests to the recipe of a trial."""
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -18,10 +19,15 @@ def distributions(recipe: Recipe) -> dict[str, BaseDistribution]:
     return {key: _distribution(entry) for key, entry in (recipe.search.space or {}).items()}
 
 
-def suggested(trial: Trial, recipe: Recipe) -> dict[str, Any]:
-    """The trial's values by setting."""
+def suggested(trial: Trial, recipe: Recipe, level: float) -> dict[str, Any]:
+    """The trial's values by setting, those that matter up to `level`: how a trial is trained is asked when it is.
+
+    So what is known of how to train comes from trials that were trained.
+    """
     params: dict[str, Any] = {}
     for key, one in distributions(recipe).items():
+        if not level and _trains(key):
+            continue
         if isinstance(one, CategoricalDistribution):
             params[key] = trial.suggest_categorical(key, one.choices)
         elif isinstance(one, IntDistribution):
@@ -29,6 +35,26 @@ def suggested(trial: Trial, recipe: Recipe) -> dict[str, Any]:
         elif isinstance(one, FloatDistribution):
             params[key] = trial.suggest_float(key, one.low, one.high, log=one.log, step=one.step)
     return decoded(recipe, params)
+
+
+def own(recipe: Recipe) -> dict[str, Any]:
+    """The parameters of the first trial: the recipe as it stands, where its settings lie within their ranges.
+
+    None for the samplers that do not learn from trials: their points are to be theirs alone.
+    """
+    params: dict[str, Any] = {}
+    if recipe.search.sampler in ("random", "qmc"):
+        return params
+    given = recipe.model_dump(mode="json")
+    for key, one in distributions(recipe).items():
+        at: Any = given
+        for part in key.split("."):
+            at = at[int(part) if isinstance(at, list) else part]
+        value = json.dumps(at, sort_keys=True) if isinstance(one, CategoricalDistribution) else at
+        with contextlib.suppress(ValueError):  # it is none of the choices, or null
+            if one._contains(one.to_internal_repr(value)):
+                params[key] = value
+    return params
 
 
 def decoded(recipe: Recipe, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,6 +87,11 @@ def check(recipe: Recipe) -> None:
                 wrong.append(f"  {key} = {json.dumps(value)}: {said[0]}")
     if wrong:
         raise UserError("\n".join([f"search.space of the recipe {recipe.name} goes too far:", *wrong]))
+
+
+def _trains(key: str) -> bool:
+    """Whether a setting has no say in a cut, whose stages these are."""
+    return key.partition(".")[0] in ("finetune", "quantize") and key != "finetune.gradual"
 
 
 def _ends(entry: Range | Choices) -> tuple[Any, ...]:

@@ -3,7 +3,7 @@
 import contextlib
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -90,13 +90,19 @@ def facts(recipe: Recipe) -> dict[str, Any]:
     return dict(json.loads(json.dumps(flat)))
 
 
-def issue(study: Study, trials: int) -> None:
-    """Makes tickets until so many trials are done, at work or waiting; tickets above that are withdrawn."""
+def issue(study: Study, trials: int, first: Mapping[str, Any] = {}) -> None:
+    """Makes tickets until so many trials are done, at work or waiting; tickets above that are withdrawn.
+
+    Args:
+        study: Whose.
+        trials: How many.
+        first: Parameters that the study's first trial is given.
+    """
     known = [trial for trial in study.get_trials(deepcopy=False) if TICKET in trial.user_attrs]
     waiting = [trial for trial in known if trial.state == TrialState.WAITING]
     taken = sum(trial.state in (*DONE, TrialState.RUNNING) for trial in known)
-    for _ in range(trials - taken - len(waiting)):
-        study.enqueue_trial({}, user_attrs={TICKET: True})
+    for number in range(taken + len(waiting), trials):
+        study.enqueue_trial({} if known or number else dict(first), user_attrs={TICKET: True})
     fresh = [trial for trial in waiting if not trial.params]
     for trial in fresh[max(0, trials - taken) :]:
         with contextlib.suppress(UpdateFinishedTrialError):  # a worker was quicker to take it, and to end it

@@ -42,17 +42,10 @@ def trying(place: Place, recipe: Recipe, worker: str, work: Callable[[Job], None
 
     def objective(trial: Trial) -> list[float]:
         trial.set_user_attr(WORKER, worker)
-        one = trial.study.get_trials(deepcopy=False)[trial.number]
-        values = suggested(trial, recipe)
-        trial.set_user_attr(VALUES, values)
-        home = place.trial(first_number(one))
+        home = place.trial(first_number(trial.study.get_trials(deepcopy=False)[trial.number]))
         try:
             with alone(home.with_suffix(".lock")):  # from a worker that was thought dead and is not
-                figures = _levels(
-                    trial,
-                    changed(recipe, {**values, "search.space": None}),
-                    Bench(place.root, home, place.shared, work),
-                )
+                figures = _levels(trial, recipe, Bench(place.root, home, place.shared, work))
         except (UserError, Beyond) as error:  # settings that are right each by itself may ask for what no model has
             trial.set_user_attr(ENDED, str(error))
             shutil.rmtree(home, ignore_errors=True)
@@ -93,7 +86,9 @@ def _levels(trial: Trial, recipe: Recipe, bench: Bench) -> Figures:
     figures: Figures = {}
     for number, level in enumerate(search.levels):
         started = time.monotonic()
-        figures = bench.reach(recipe, number, level, timed)
+        values = suggested(trial, recipe, level)
+        trial.set_user_attr(VALUES, values)
+        figures = bench.reach(changed(recipe, {**values, "search.space": None}), number, level, timed)
         if timed:
             figures["latency_share"] = 1 / float(figures["speedup_b1"] or 1.0)
         figures["seconds"] = time.monotonic() - started

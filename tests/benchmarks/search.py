@@ -36,17 +36,17 @@ RESULTS = raw.RESULTS / "search.jsonl"
 SEEDS, TRIALS, DRAFTS = (0, 1, 2), 20, 200
 ONE_SHOT = ["search.levels=[0]"]
 AT_RANDOM = ["search.sampler=random", "search.levels=[1]"]
+WHOLE_FRONT = "budget={max_drop: 0.02, speedup_b1: null, speedup_b32: null, max_flops: null}"
 ONE_ROUND = [
-    "prune.rounds=[0.6]",
+    WHOLE_FRONT, "prune.rounds=[0.6]",
     "search.space={score.criterion: {choices: [taylor, fisher, obs]}, prune.rounds.0: {low: 0.4, high: 0.9}, "
     "prune.allocation: {choices: [uniform, global, solve]}, finetune.learning_rate: {low: 1.0e-5, high: 1.0e-3, "
     "log: true}, finetune.alpha: {low: 0.0, high: 1.0}}",
-]
+]  # fmt: skip
 LAMBDA = [
-    *ONE_SHOT, "search.sampler=qmc", "search.objectives=[quality, flops, size]",
-    "search.space={score.penalty: {low: 0.03, high: 3, log: true}}",
+    *ONE_SHOT, WHOLE_FRONT, "search.sampler=qmc", "search.objectives=[quality, flops, size]",
+    "search.space={score.penalty: {low: 0.3, high: 30, log: true}}",
     "score.criterion=l0", "prune.rounds=[{head: {threshold: 0.001}, neuron: {threshold: 0.001}}]",
-    "budget={max_drop: 0.02, speedup_b1: null, speedup_b32: null, max_flops: null}",
 ]  # fmt: skip
 Line = dict[str, Any]
 
