@@ -76,9 +76,9 @@ def _found(place: Place, recipe: Recipe, trial: str) -> tuple[int, Recipe, str, 
 
     Of a draft: its settings made to the end, and no hash.
     """
+    from flows.search.figures import REACHED, VALUES
     from flows.search.results import best, figures
     from flows.search.storage import DONE, opened
-    from flows.search.trial import REACHED, VALUES
 
     if not place.recipe.is_file():
         raise UserError(f"there is no search {place.name} here; begin it with: secateur search")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from flows.search.figures import Figures
 from flows.search.jobs import jobs, view
 from flows.search.place import timing, working
 from flows.search.stages import TIMES, draft, judge, measure, moments, table
@@ -17,7 +18,6 @@ from tasks.recipe.pruning import COSTS
 from tasks.recipe.schema import Recipe
 
 Work = Callable[[Job], None]
-Figures = dict[str, float | str | None]
 SPEED, FORETOLD = "speed", "foretold"
 """The figure that says where those of speed are from, and what it is where they were not measured."""
 STUDENT = "student"

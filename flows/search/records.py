@@ -15,11 +15,11 @@ from flows.database import Away, address, connect, words
 from flows.measurements import flat, numbers
 from flows.redact import redacted
 from flows.registry import Registry
-from flows.search.level import FORETOLD, SPEED, Figures
+from flows.search.figures import VALUES, Figures, level_of
+from flows.search.level import FORETOLD, SPEED
 from flows.search.place import Place
 from flows.search.results import best, figures, kept
 from flows.search.storage import DONE, ENDED, first_number
-from flows.search.trial import VALUES, level_of
 from flows.sending import Sending
 from flows.tracking import PARENT, experiment_of
 from flows.workspace import identity

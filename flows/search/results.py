@@ -11,10 +11,11 @@ from optuna.study import Study, create_study
 from optuna.trial import FrozenTrial, TrialState
 
 from flows.progress import Progress
+from flows.search.figures import REACHED, VALUES, level_of, losses
 from flows.search.place import Place
 from flows.search.promote import from_ideal, fronts
 from flows.search.storage import DONE, ENDED
-from flows.search.trial import REACHED, VALUES, chosen, level_of, losses
+from flows.search.trial import chosen
 from tasks.core.files import write_json
 from tasks.recipe.budget import judge
 from tasks.recipe.schema import Recipe

@@ -6,12 +6,12 @@ from pathlib import Path
 from flows.process import PRELOAD, Workers
 from flows.progress import Progress
 from flows.search.apply import changes
-from flows.search.level import STUDENT, Bench, Figures
+from flows.search.figures import VALUES, Figures
+from flows.search.level import STUDENT, Bench
 from flows.search.place import held
 from flows.search.results import best, finished, knee
 from flows.search.run import begun
 from flows.search.storage import DONE, opened
-from flows.search.trial import VALUES
 from flows.search.worker import STAGES
 from flows.workspace import write
 from tasks.allocate.times import BATCH_1

@@ -8,6 +8,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import Trial
 
+from flows.search.sampler import TPE
 from tasks.core.errors import UserError
 from tasks.recipe.load import changed
 from tasks.recipe.schema import Recipe
@@ -20,13 +21,14 @@ def distributions(recipe: Recipe) -> dict[str, BaseDistribution]:
 
 
 def suggested(trial: Trial, recipe: Recipe, level: float) -> dict[str, Any]:
-    """The trial's values by setting, those that matter up to `level`: how a trial is trained is asked when it is.
+    """The trial's values by setting, those that matter up to `level`.
 
-    So what is known of how to train comes from trials that were trained.
+    TPE is asked how to train when a trial is trained, so that it learns that from others that were. The other samplers
+    give whole points.
     """
     params: dict[str, Any] = {}
     for key, one in distributions(recipe).items():
-        if not level and _trains(key):
+        if not level and recipe.search.sampler == TPE and _trains(key):
             continue
         if isinstance(one, CategoricalDistribution):
             params[key] = trial.suggest_categorical(key, one.choices)

@@ -191,7 +191,7 @@ def _study(place: Place, recipe: Recipe) -> Study:
             _one_at_a_time(storage.engine)
         return optuna.create_study(
             storage=storage,
-            sampler=sampler(search.sampler, recipe.seed),
+            sampler=sampler(recipe),
             study_name=place.name,
             directions=directions(search.objectives),
             load_if_exists=True,

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from optuna.exceptions import TrialPruned
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 
 from flows.limits import Beyond
-from flows.search.level import Bench, Figures
+from flows.search.figures import REACHED, VALUES, Figures, constraints, foreseen, level_of, losses, value
+from flows.search.level import Bench
 from flows.search.place import Place, alone
-from flows.search.promote import expected, fronts, goes_on
+from flows.search.promote import fronts, goes_on
 from flows.search.space import suggested
 from flows.search.storage import ENDED, WORKER, first_number
 from tasks.core.errors import UserError
@@ -20,11 +21,7 @@ from tasks.recipe.budget import Check, best, judge
 from tasks.recipe.job import Job
 from tasks.recipe.load import changed
 from tasks.recipe.schema import Recipe
-from tasks.recipe.search import Objective
 
-REACHED, VALUES = "reached", "values"
-"""User attributes of a trial: its level, its settings. ENDED of the storage: why it went no further."""
-COSTS = {"latency": "latency_share", "flops": "flops_share", "size": "parameters_share"}
 DOUBT = 1.1
 """How many times as fast a draft may turn out to be as the table of times says."""
 LIVE = (TrialState.COMPLETE, TrialState.RUNNING)
@@ -50,10 +47,8 @@ def trying(place: Place, recipe: Recipe, worker: str, work: Callable[[Job], None
             trial.set_user_attr(ENDED, str(error))
             shutil.rmtree(home, ignore_errors=True)
             raise TrialPruned(str(error)) from error
-        for check in judge(recipe.budget, figures):
-            reached = check.limit if check.reached is None else check.reached
-            broken = reached - check.limit if check.name.startswith("max_") else check.limit - reached
-            trial.set_constraint(check.name, min(broken, 0.0) if check.met else max(broken, 1e-9))
+        for name, broken in constraints(figures, recipe).items():
+            trial.set_constraint(name, broken)
         if not _worth_keeping(trial, figures, recipe):
             for pattern in ("**/provenance.json", "models/**/*.safetensors", "models/**/*.onnx"):
                 for path in home.glob(f"level*/{pattern}"):
@@ -61,22 +56,6 @@ def trying(place: Place, recipe: Recipe, worker: str, work: Callable[[Job], None
         return [value(figures, name) for name in recipe.search.objectives]
 
     return objective
-
-
-def value(figures: Figures, objective: Objective) -> float:
-    """A figure as the study has it: quality, or a share of the dense model's cost."""
-    return float(figures["quality" if objective == "quality" else COSTS[objective]] or 0.0)
-
-
-def level_of(trial: FrozenTrial, number: int) -> Figures | None:
-    """What a trial was worth at a level; None if it did not come there."""
-    found: Figures | None = trial.user_attrs.get(f"level{number}")
-    return found
-
-
-def losses(figures: Figures, recipe: Recipe) -> list[float]:
-    """The objectives, all of them better when smaller."""
-    return [(-1 if name == "quality" else 1) * value(figures, name) for name in recipe.search.objectives]
 
 
 def _levels(trial: Trial, recipe: Recipe, bench: Bench) -> Figures:
@@ -121,10 +100,9 @@ def _excess(found: list[Figures], study: Study, number: int, recipe: Recipe) -> 
     """What models at a level are expected to lose in the end, more than the budget allows."""
     if recipe.budget.max_drop is None:
         return [0.0] * len(found)
-    last = len(recipe.search.levels) - 1
-    ways = [(level_of(t, number), level_of(t, last)) for t in study.get_trials(deepcopy=False, states=LIVE)]
-    recovered = [(float(begin["drop"] or 0), float(end["drop"] or 0)) for begin, end in ways if begin and end]
-    return [expected(float(one["drop"] or 0), recovered) - recipe.budget.max_drop for one in found]
+    trials = study.get_trials(deepcopy=False, states=LIVE)
+    ends = [foreseen(one, number, trials, recipe) for one in found]
+    return [float(end["drop"] or 0) - recipe.budget.max_drop for end in ends]
 
 
 def _at(study: Study, own: int, number: int) -> list[Figures]:

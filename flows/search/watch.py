@@ -16,10 +16,10 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 
 from flows.progress import Progress
+from flows.search.figures import REACHED
 from flows.search.place import Place
 from flows.search.results import best, front, words
 from flows.search.storage import DONE, ENDED
-from flows.search.trial import REACHED
 from tasks.recipe.schema import Recipe
 
 
