@@ -76,7 +76,8 @@ class Bench:
         graph = self._graph(stages, recipe) if level == 1 and recipe.search.quantized else None
         if timed and drafted and "table@dense" not in stages:
             self._ensure(table(like), timed=True)
-        judged = judge(model, like, graph, by_table=timed and drafted)
+        texts = recipe.search.draft_rows if drafted else None
+        judged = judge(model, like, graph, by_table=timed and drafted, texts=texts)
         self._ensure(judged)
         found: Figures = dict(read_json(root / judged.outs[0] / "verdict.json"))
         for name in ("round", "state", "because"):

@@ -32,14 +32,16 @@ def draft(cut: Job) -> Job:
     return replace(cut, stage=cut.stage.replace("prune", "draft"), deps=(*cut.deps, f"data/{MOMENTS}"))
 
 
-def judge(model: str, like: Job, graph: str | None = None, *, by_table: bool = False) -> Job:
+def judge(model: str, like: Job, graph: str | None = None, *, by_table: bool = False, texts: int | None = None) -> Job:
     """Quality, size and operations of the checkpoint `model`, and what the table of times says of its speed.
 
     Args:
         graph: its quantized form; then quality and bytes are of this.
+        texts: of validation, at most so many are asked; None: all.
     """
     known = (TIMES, "tasks/allocate") if by_table else ()
-    return _of_candidate("judge", model, like, graph, known)
+    judged = _of_candidate("judge", model, like, graph, known)
+    return replace(judged, params={**judged.params, "texts": texts})
 
 
 def measure(model: str, like: Job, graph: str | None = None) -> Job:
@@ -96,7 +98,8 @@ def _judge(job: Job) -> None:
 
     model, dense, teacher, prepared = (job.dep(path) for path in (job.deps[0], *CHECKPOINTS))
     metric, out = job.recipe.task.metric, job.out(job.outs[0])
-    judge_candidate(model, dense, teacher, prepared, job.recipe.evaluate, metric, out, _graph(job))
+    texts = job.params["texts"]
+    judge_candidate(model, dense, teacher, prepared, job.recipe.evaluate, metric, out, _graph(job), texts)
     if TIMES in job.deps:
         from tasks.evaluate.table import predict
 

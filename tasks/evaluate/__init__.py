@@ -35,7 +35,7 @@ from tasks.text.vocabulary import VOCABULARY
 
 def evaluate_round(
     name: str, model: Path, dense: Path, teacher: Path, prepared: Path, budget: Budget, settings: Evaluate, metric: str,
-    out: Path, times: Path, graph: Path | None = None,
+    out: Path, times: Path, graph: Path | None = None, texts: int | None = None,
 ) -> None:  # fmt: skip
     """Holds a round's model against the budget on validation; writes `verdict.json`, and `times.json` to `times`.
 
@@ -45,11 +45,16 @@ def evaluate_round(
 
     Args:
         graph: the directory of its quantized form, if quality is that of this.
+        texts: at most so many are asked; None: all.
     """
     split, own = read_split(prepared, "validation"), read_split(prepared, "validation", model)
     candidate, reference = load(model), load(dense)
+    sizes, whole = (size(one, float(rows.lengths.mean())) for one, rows in ((candidate, own), (reference, split)))
     task = read_task(prepared)
     taught = load_file(teacher / "logits.safetensors")["validation"].numpy()
+    if texts:
+        (split, rows), (own, _) = split.thinned(texts), own.thinned(texts)
+        taught = taught[rows]
     run = open_model(graph, torch.get_num_threads()) if graph else forward(candidate)
     said = logits(run, own, settings.batch_size)
     theirs, cells = (
@@ -58,7 +63,6 @@ def evaluate_round(
     )
     base, reached = (quality(task.metrics[metric], counted) for counted in (theirs, cells))
     shown = {figure: quality(score, cells) for figure, score in task.figures.items()}
-    sizes, whole = (size(one, float(rows.lengths.mean())) for one, rows in ((candidate, own), (reference, split)))
     shares = {f"{key}_share": sizes[key] / whole[key] for key in whole}
     figures = {"quality": reached, "dense_quality": base, "drop": base - reached, **shown, **sizes, **shares}
     measured: dict[str, dict[str, float]] = {}

@@ -19,14 +19,15 @@ FREE = Budget(max_drop=None, speedup_b1=None, speedup_b32=None, max_parameters=N
 
 def judge_candidate(
     model: Path, dense: Path, teacher: Path, prepared: Path, settings: Evaluate, metric: str, out: Path,
-    graph: Path | None = None,
+    graph: Path | None = None, texts: int | None = None,
 ) -> None:  # fmt: skip
     """Writes quality on validation, operations and bytes to `verdict.json`; see `evaluate_round`. No budget decides.
 
     Args:
         graph: the directory of its quantized form; then quality and bytes are of this.
+        texts: at most so many are asked; None: all.
     """
-    evaluate_round("candidate", model, dense, teacher, prepared, FREE, settings, metric, out, out, graph)
+    evaluate_round("candidate", model, dense, teacher, prepared, FREE, settings, metric, out, out, graph, texts)
     verdict = out / "verdict.json"
     write_json(verdict, {**read_json(verdict), "bytes": tree_bytes(graph / GRAPH if graph else model / WEIGHTS)})
 

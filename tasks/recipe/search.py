@@ -78,6 +78,7 @@ class Search(Section):
     sampler: Literal["tpe", "random", "qmc", "nsgaii", "gp"]
     levels: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1)]
     reduction: Annotated[float, Field(gt=1)]
+    draft_rows: Count | None
     storage: str | None
     heartbeat: Count
     retries: Annotated[int, Field(ge=0)]

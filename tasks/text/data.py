@@ -91,6 +91,20 @@ class Split:
         """So many rows chosen at random, in their own order; all where there are no more."""
         return self.take(chosen(len(self), count, seed))
 
+    def thinned(self, count: int) -> tuple["Split", NDArray[np.int64]]:
+        """At most so many texts, evenly spaced over all, with all their rows; and the numbers of these rows."""
+        windows, documents = self.windows, self.documents
+        of = windows.example if windows else documents.document if documents else np.arange(len(self))
+        step = -(-(len(windows.ids) if windows else len(documents.texts) if documents else len(self)) // count)
+        rows = np.flatnonzero(of % step == 0)
+        found, of = self.take(rows), of[rows] // step
+        if found.windows:
+            kept = {key: getattr(found.windows, key)[::step] for key in ("ids", "questions", "contexts", "answers")}
+            found = replace(found, windows=replace(found.windows, example=of, **kept))
+        if found.documents:
+            found = replace(found, documents=Documents(found.documents.texts[::step], of))
+        return found, rows
+
     @cached_property
     def longest(self) -> int:
         """Tokens of the longest row."""

@@ -4,14 +4,18 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 import pytest
+import torch
 import yaml
 
 from flows.search.jobs import jobs, view
 from flows.search.level import Bench
 from flows.search.stages import run
 from tasks.core.files import read_json, tree_hash
+from tasks.modeling.checkpoint import load
+from tasks.modeling.size import size
 from tasks.recipe.load import resolve
 from tasks.text.data import read_split
 from tests.flows.tiny import RECIPE, finish, make_tiny, secateur
@@ -72,6 +76,28 @@ def test_a_trial_may_end_as_a_graph(clone: Path, tmp_path: Path, model: str, che
     names = {entry.name for entry in session.get_inputs()}
     batch = {name: values for name, values in rows.batch(range(len(rows))).items() if name in names}
     assert whole["quality"] == (session.run(None, batch)[0].argmax(1) == rows.labels).mean()
+
+
+@pytest.mark.parametrize("count", [20, 10_000])
+def test_a_draft_is_judged_on_a_part_of_validation(clone: Path, tmp_path: Path, count: int) -> None:
+    recipe = resolve(clone / "recipe.yaml", [f"search.draft_rows={count}"])
+    bench = Bench(clone, tmp_path / "trial", tmp_path / "shared", run)
+    draft = bench.reach(recipe, 0, 0, False)
+    root = bench.roots[-1]
+    rows = read_split(root / "data/prepared", "validation")
+    step = -(-len(rows) // count)
+    seen = range(0, len(rows), step)
+    right = {}
+    for name in (str(draft["model"]), "models/dense"):
+        model = load(root / name)
+        with torch.inference_mode():
+            said = [int(model(torch.tensor(rows.input_ids[at])[None]).logits.argmax()) for at in seen]
+        right[name] = (np.array(said) == rows.labels[seen]).mean()
+    assert 10 < len(seen) <= count
+    assert draft["quality"] == right[str(draft["model"])]
+    assert draft["drop"] == pytest.approx(right["models/dense"] - right[str(draft["model"])])
+    whole = size(model, float(rows.lengths.mean()))
+    assert draft["flops_share"] == pytest.approx(float(draft["flops"] or 0) / whole["flops"])
 
 
 @pytest.mark.long
