@@ -11,7 +11,7 @@ Each worker has one thread, so two of them may run at a time, in two clones.
   that were made to the end; and of 20 full trials drawn at random; of one round, so that it takes hours and not a day.
   It is the area between a front and a corner: the quality that the budget keeps and the slowest of both, or the worst
   quality of both. What the model that a search chooses loses against dense is shown on test too.
-- workers: trials an hour of one worker and of two, on a core each.
+- workers: drafts an hour of one worker and of two, on a core each, in turns in one search that has all they share.
 - lambda: seven trials of the penalty on gates (L0) of heads and neurons, what is shut goes, nothing is trained after.
 
 Raw figures: tests/benchmarks/results/search.jsonl.
@@ -33,7 +33,7 @@ from criteria import accuracies
 from loop import read, workspace
 
 RESULTS = raw.RESULTS / "search.jsonl"
-SEEDS, TRIALS, DRAFTS = (0, 1, 2), 20, 200
+SEEDS, TRIALS, DRAFTS, TURN = (0, 1, 2), 20, 200, 40
 ONE_SHOT = ["search.levels=[0]"]
 AT_RANDOM = ["search.sampler=random", "search.levels=[1]"]
 MAX_DROP = 0.02
@@ -77,34 +77,32 @@ def runs() -> dict[str, Any]:
         place, same = f"search-front{seed}", [f"seed={seed}", *ONE_ROUND]
         found[f"front search {seed}"] = lambda p=place, s=same: searched(empty(p), TRIALS, s, "found")
         found[f"front random {seed}"] = lambda p=place, s=same: searched(workspace(p), TRIALS, s + AT_RANDOM, "random")
-    for workers in (1, 2):
-        found[f"workers {workers}"] = lambda w=workers: searched(
-            empty("search-workers"), 2 * TRIALS, ONE_SHOT, workers=w, before=1
-        )
+    found["workers"] = in_turns
     found["lambda"] = lambda: searched(empty("search-lambda"), 7, LAMBDA)
     return found
 
 
-def searched(
-    root: Path, trials: int, settings: Sequence[str] = (), name: str = "search", workers: int = 1, before: int = 0
-) -> Line:
-    """A search, and what it came to.
-
-    Args:
-        before: trials that are not timed: they make what all have in common.
-    """
-    words = ["--name", name, "--workers", str(workers)]
-    if before:
-        timed(root, "search", settings, [*words[:2], "--trials", str(before)])
-    wall = timed(root, "search", settings, [*words, "--trials", str(trials)])
+def searched(root: Path, trials: int, settings: Sequence[str] = (), name: str = "search") -> Line:
+    """A search, and what it came to."""
+    wall = timed(root, "search", settings, ["--name", name, "--trials", str(trials)])
     report = read(root / f".secateur/search/{name}/report/report.json")
     known = ("number", "settings", "level", "ended", "figures", "qualities")
     found = [{key: trial[key] for key in known} for trial in report["trials"]]
     if len(found) != trials:
         sys.exit(f"{len(found)} of {trials} trials are done")
-    line = {"wall": wall, "trials": found, "front": report["front"], "best": report["best"], "timed": trials - before}
+    line = {"wall": wall, "trials": found, "front": report["front"], "best": report["best"]}
     best = next((trial for trial in found if trial["number"] == report["best"]), None)
     return {**line, "test": on_test(root, name, best)} if best else line
+
+
+def in_turns() -> Line:
+    """Wall seconds of so many drafts more by one worker, by two, and both again."""
+    root, walls = empty("search-workers"), {1: [], 2: []}
+    timed(root, "search", ONE_SHOT, ["--trials", str(TRIALS)])
+    for turn, workers in enumerate((1, 2, 1, 2), 1):
+        words = ["--trials", str(TRIALS + turn * TURN), "--workers", str(workers)]
+        walls[workers].append(timed(root, "search", ONE_SHOT, words))
+    return {"one": walls[1], "two": walls[2], "drafts": TURN}
 
 
 def on_test(root: Path, name: str, trial: Line) -> dict[str, float]:
@@ -175,8 +173,8 @@ def table(found: list[Line]) -> str:
         means = [f"{statistics.mean(column):.2f}" for column in zip(*ratios, strict=True)]
         rows.append(["mean", "", "", "", *means, "", "", ""])
         parts.append("\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]))
-    if {"workers 1", "workers 2"} <= lines.keys():
-        hourly = [3600 * lines[f"workers {n}"]["timed"] / lines[f"workers {n}"]["wall"] for n in (1, 2)]
+    if one := lines.get("workers"):
+        hourly = [3600 * one["drafts"] / statistics.median(one[crew]) for crew in ("one", "two")]
         parts.append("| workers, one thread each | drafts an hour | ratio |\n|---|---|---|")
         parts[-1] += f"\n| 1 | {hourly[0]:.0f} | |\n| 2 | {hourly[1]:.0f} | {hourly[1] / hourly[0]:.2f} |"
     if "lambda" in lines:
