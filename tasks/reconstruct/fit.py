@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tasks.modeling.matrices import Matrix
 from tasks.reconstruct.gram import Gram
-from tasks.reconstruct.least_squares import least_squares, missed
+from tasks.reconstruct.least_squares import Normal, least_squares
 
 TIMES = (1, 3, 10, 30, 100, 300, 1000)
 """What the damping is multiplied with."""
@@ -59,17 +59,16 @@ def bearable(weight: Tensor, sums: Sequence[Gram], kept: Tensor, damping: float,
 
     What is missed falls and then rises with the damping, so it is followed from the middle of `TIMES`.
     """
-    first, second = sums
-    if not first.tokens or not second.tokens:
+    if not all(half.tokens for half in sums):
         return damping
+    first, second = (Normal(weight, half, kept, bias) for half in sums)
 
     @functools.cache
     def lost(at: int) -> float:
         if not 0 <= at < len(TIMES):
             return math.inf
         ways = ((first, second), (second, first))
-        fits = [(least_squares(weight, given, kept, damping * TIMES[at], bias), held) for given, held in ways]
-        return sum(missed(weight, found, held, kept, bias) for found, held in fits)
+        return sum(held.missed(*given.solve(damping * TIMES[at])) for given, held in ways)
 
     best = len(TIMES) // 2
     step = 1 if lost(best + 1) < lost(best) else -1

@@ -42,17 +42,38 @@ def least_squares(weight: Tensor, gram: Gram, kept: Tensor, damping: float = 0.0
 
     Raises UserError if H_KK is singular. Time O(k^3 + out k^2), memory 8 (2 k^2 + 3 out k) bytes.
     """
-    gram = gram.aimed(weight, bias)
-    sums = gram if bias is None else gram.centred()
-    present, kept = weight.to(sums.matrix), kept.to(sums.matrix.device)
-    cross, wanted = sums.asked()
-    pull = damping * sums.matrix.diagonal().mean()
-    lower = factor(sums.matrix[kept][:, kept] + pull * torch.eye(len(kept)).to(sums.matrix))
-    fitted = torch.cholesky_solve((cross[:, kept] + pull * present[:, kept]).T, lower).T
-    shifted = None
-    if bias is not None:
-        shifted = ((wanted - fitted @ gram.total[kept]) / gram.tokens).to(bias)
-    return Fit(fitted.to(weight), shifted, output_error(weight, fitted, sums, kept))
+    normal = Normal(weight, gram, kept, bias)
+    fitted, shifted = normal.solve(damping)
+    return Fit(fitted.to(weight), shifted, output_error(weight, fitted, normal.sums, kept))
+
+
+class Normal:
+    """The normal equations of a fit, for any damping; arguments as in `least_squares`."""
+
+    def __init__(self, weight: Tensor, gram: Gram, kept: Tensor, bias: Tensor | None = None) -> None:
+        """Centres the sums where there is a bias, once."""
+        gram = gram.aimed(weight, bias)
+        self.sums = gram if bias is None else gram.centred()
+        kept = kept.to(gram.matrix.device)
+        cross, self.wanted = self.sums.asked()
+        self.matrix, self.cross, self.total = self.sums.matrix[kept][:, kept], cross[:, kept], gram.total[kept]
+        self.present, self.bias = weight.to(gram.matrix)[:, kept], bias
+
+    def solve(self, damping: float) -> tuple[Tensor, Tensor | None]:
+        """The weights (out, kept), float64, and the bias (out,); raises UserError as `least_squares` does."""
+        pull = damping * self.sums.matrix.diagonal().mean()
+        lower = factor(self.matrix + pull * torch.eye(len(self.matrix)).to(self.matrix))
+        fitted = torch.cholesky_solve((self.cross + pull * self.present).T, lower).T
+        if self.bias is None:
+            return fitted, None
+        return fitted, ((self.wanted - fitted @ self.total) / self.sums.tokens).to(self.bias)
+
+    def missed(self, fitted: Tensor, bias: Tensor | None) -> float:
+        """sum ||y - W' x_K - b'||^2 over these tokens, of weights (out, kept) and a bias that were fitted to others."""
+        lost = self.sums.energy - 2 * (self.cross * fitted).sum() + _energy(fitted, self.matrix)
+        if bias is not None:  # what the means miss
+            lost += (self.wanted - fitted @ self.total - self.sums.tokens * bias.to(fitted)).square().sum() / self.sums.tokens
+        return float(lost)
 
 
 def output_error(weight: Tensor, fitted: Tensor, gram: Gram, kept: Tensor | None = None) -> float:
@@ -72,18 +93,6 @@ def output_error(weight: Tensor, fitted: Tensor, gram: Gram, kept: Tensor | None
         mixed = (gram.cross[:, columns] * fitted).sum()
         lost = whole - 2 * mixed + _energy(fitted, gram.matrix[columns][:, columns])
     return float((lost / whole).clamp_min(0)) if whole > 0 else 0.0
-
-
-def missed(weight: Tensor, fit: Fit, gram: Gram, kept: Tensor, bias: Tensor | None = None) -> float:
-    """sum ||y - W' x_K - b'||^2 of a fit over other tokens than its own; arguments as in `least_squares`."""
-    sums = gram.aimed(weight, bias)
-    cross, wanted = sums.asked()
-    kept, fitted = kept.to(sums.matrix.device), fit.weight.to(sums.matrix)
-    lost = sums.energy - 2 * (cross[:, kept] * fitted).sum() + _energy(fitted, sums.matrix[kept][:, kept])
-    if fit.bias is not None:
-        given = fit.bias.to(fitted)
-        lost += given @ (2 * (fitted @ sums.total[kept] - wanted) + sums.tokens * given)
-    return float(lost)
 
 
 def _energy(weight: Tensor, matrix: Tensor) -> Tensor:

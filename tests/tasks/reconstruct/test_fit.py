@@ -6,7 +6,7 @@ from correlated import layer
 
 from tasks.reconstruct.fit import TIMES, bearable
 from tasks.reconstruct.gram import Gram
-from tasks.reconstruct.least_squares import least_squares, missed
+from tasks.reconstruct.least_squares import Normal, least_squares
 
 KEPT = torch.tensor([0, 2, 3, 5, 7, 8, 10])
 
@@ -28,7 +28,9 @@ def test_what_is_missed_of_other_tokens(biased, wanted):
     given, held = (summed(x[rows], y[rows] if wanted else None) for rows in (slice(0, 120), slice(120, 200)))
     fit = least_squares(weight, given, KEPT, 0.1, bias)
     error = x[120:, KEPT] @ fit.weight.T + (0 if fit.bias is None else fit.bias) - y[120:]
-    assert missed(weight, fit, held, KEPT, bias) == pytest.approx(float(error.square().sum()), rel=1e-8)
+    assert Normal(weight, held, KEPT, bias).missed(fit.weight, fit.bias) == pytest.approx(
+        float(error.square().sum()), rel=1e-8
+    )
 
 
 def test_both_halves_together_are_all_tokens():
