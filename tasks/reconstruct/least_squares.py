@@ -72,7 +72,8 @@ class Normal:
         """sum ||y - W' x_K - b'||^2 over these tokens, of weights (out, kept) and a bias that were fitted to others."""
         lost = self.sums.energy - 2 * (self.cross * fitted).sum() + _energy(fitted, self.matrix)
         if bias is not None:  # what the means miss
-            lost += (self.wanted - fitted @ self.total - self.sums.tokens * bias.to(fitted)).square().sum() / self.sums.tokens
+            tokens = self.sums.tokens
+            lost += (self.wanted - fitted @ self.total - tokens * bias.to(fitted)).square().sum() / tokens
         return float(lost)
 
 
