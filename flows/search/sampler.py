@@ -54,6 +54,7 @@ class PerTrial(BaseSampler):
         """Makes samplers by `make`, from a seed."""
         self._make, self._recipe = make, recipe
         self._inner = make(recipe.seed)
+        self._first: Study | None = None
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Refuses a trial that has no ticket, and seeds the others.
@@ -67,6 +68,8 @@ class PerTrial(BaseSampler):
         number = trial.system_attrs.get("failed_trial", trial.number)
         self._inner = self._make((self._recipe.seed * 1_000_003 + number) % 2**31)
         self._inner.before_trial(study, trial)
+        learns = self._recipe.search.sampler == TPE
+        self._first = first_levels(study, trial.number, self._recipe) if learns else None
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """As the sampler of the trial does."""
@@ -89,9 +92,7 @@ class PerTrial(BaseSampler):
         self._inner.after_trial(study, trial, state, values)
 
     def _known(self, study: Study, trial: FrozenTrial) -> Study:
-        if self._recipe.search.sampler != TPE or REACHED in trial.user_attrs:
-            return study
-        return first_levels(study, trial.number, self._recipe)
+        return study if self._first is None or REACHED in trial.user_attrs else self._first
 
 
 def first_levels(study: Study, own: int, recipe: Recipe) -> Study:
