@@ -1,17 +1,22 @@
 """What is known of a trial: how far it came, its settings, its figures by level; and what they say of its worth."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from optuna.trial import FrozenTrial
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
 
 from flows.search.promote import expected
-from tasks.recipe.budget import judge
+from tasks.recipe.budget import Check, judge
 from tasks.recipe.schema import Recipe
 from tasks.recipe.search import Objective
 
 Figures = dict[str, float | str | None]
-REACHED, VALUES = "reached", "values"
-"""User attributes of a trial: its level, its settings."""
+REACHED, VALUES, DRAFTS, CHOSEN = "reached", "values", "drafts", "chosen"
+"""User attributes of a trial: its level, its settings, parameters and figures of its drafts, parameters of the best."""
+LIVE = (TrialState.COMPLETE, TrialState.RUNNING)
+DOUBT = 1.1
+"""How many times as fast a draft may turn out to be as the table of times says."""
 COSTS = {"latency": "latency_share", "flops": "flops_share", "size": "parameters_share"}
 
 
@@ -19,6 +24,13 @@ def level_of(trial: FrozenTrial, number: int) -> Figures | None:
     """What a trial was worth at a level; None if it did not come there."""
     found: Figures | None = trial.user_attrs.get(f"level{number}")
     return found
+
+
+def drafts_of(trial: FrozenTrial) -> list[tuple[dict[str, Any], Figures]]:
+    """Parameters and figures of what a trial was at its first level: of all that it chose from."""
+    first = level_of(trial, 0)
+    alone = [] if first is None else [(trial.params, first)]
+    return [(one["params"], one["figures"]) for one in trial.user_attrs.get(DRAFTS, [])] or alone
 
 
 def value(figures: Figures, objective: Objective) -> float:
@@ -47,3 +59,19 @@ def foreseen(figures: Figures, number: int, trials: Iterable[FrozenTrial], recip
     ways = [(level_of(trial, number), level_of(trial, last)) for trial in trials]
     recovered = [(float(begin["drop"] or 0), float(end["drop"] or 0)) for begin, end in ways if begin and end]
     return {**figures, "drop": expected(float(figures["drop"] or 0), recovered)}
+
+
+def too_dear(figures: Figures, recipe: Recipe, level: float) -> list[Check]:
+    """The limits on costs that a model misses; no training changes that. Of a draft the speed is but foretold."""
+    doubt = 1.0 if level else DOUBT
+    hoped = {key: float(one or 0) * doubt if key.startswith("speedup") else one for key, one in figures.items()}
+    return [check for check in judge(recipe.budget, hoped) if check.name != "max_drop" and not check.met]
+
+
+def excess(found: Sequence[Figures], study: Study, number: int, recipe: Recipe) -> list[float]:
+    """What models at level `number` are expected to lose in the end, more than the budget allows."""
+    if recipe.budget.max_drop is None:
+        return [0.0] * len(found)
+    trials = study.get_trials(deepcopy=False, states=LIVE)
+    ends = [foreseen(one, number, trials, recipe) for one in found]
+    return [float(end["drop"] or 0) - recipe.budget.max_drop for end in ends]

@@ -1,5 +1,6 @@
 """Levels: how far a trial is made, from a cut in one shot to all rounds; and the work up to there."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -55,12 +56,12 @@ class Bench:
         self.workspace, self.home, self.shared, self.work = workspace, home, shared, work
         self.roots: list[Path] = []
 
-    def reach(self, recipe: Recipe, number: int, level: float, timed: bool, *, exact: bool = False) -> Figures:
-        """Makes the trial up to level `number` of the search, and says what it is worth.
+    def reach(self, recipe: Recipe, name: str, level: float, timed: bool, *, exact: bool = False) -> Figures:
+        """Makes the trial up to a level, and says what it is worth.
 
         Args:
             recipe: the trial's.
-            number: of the level.
+            name: of the directory that it is made in.
             level: see `at_level`.
             timed: speed is asked for: measured, but of a draft read off the table of what units cost.
             exact: what is cut in one shot is refitted layer by layer and timed too; otherwise it is a draft.
@@ -69,7 +70,7 @@ class Bench:
             The figures of a round's `verdict.json`; of a timed one also those of `times.json`; `model`, its path in
             the view, and `sha256` of all that lies there. SPEED says where speed is from.
         """
-        root = view(self.workspace, self.home / f"level{number}", at_level(recipe, level))
+        root = view(self.workspace, self.home / name, at_level(recipe, level))
         stages = jobs(self.workspace, root, at_level(recipe, level))
         like, drafted = stages["train"], not level and not exact and recipe.prune.drafted
         model = self._make(stages, recipe, level, drafted=drafted)
@@ -88,8 +89,17 @@ class Bench:
             measured = measure(model, like, graph)
             self._ensure(measured, timed=True)
             found |= {SPEED: "measured", **read_json(root / measured.outs[0] / "times.json")["models"]["candidate"]}
+        if timed:
+            found["latency_share"] = 1 / float(found["speedup_b1"] or 1.0)
         self.roots.append(root)
         return {**found, "model": graph or model, "sha256": tree_hash(root / (graph or model))}
+
+    def settle(self, chosen: str, name: str) -> None:
+        """Of all that was made, the one in `chosen` stays, in the directory `name`."""
+        for root in self.roots:
+            if root.name != chosen:
+                shutil.rmtree(root)
+        self.roots = [(self.home / chosen).rename(self.home / name)]
 
     def times(self, recipe: Recipe) -> Any:
         """The table of times that a recipe's rounds hang on."""

@@ -11,9 +11,10 @@ from optuna.study import Study, create_study
 from optuna.trial import FrozenTrial, TrialState
 
 from flows.progress import Progress
-from flows.search.figures import REACHED, VALUES, level_of, losses
+from flows.search.figures import REACHED, VALUES, drafts_of, level_of, losses
 from flows.search.place import Place
 from flows.search.promote import from_ideal, fronts
+from flows.search.space import decoded
 from flows.search.storage import DONE, ENDED
 from flows.search.trial import chosen
 from tasks.core.files import write_json
@@ -138,6 +139,11 @@ def _facts(trial: FrozenTrial, recipe: Recipe) -> dict[str, Any]:
     return {
         "number": trial.number,
         "settings": trial.user_attrs.get(VALUES, {}),
+        "drafts": [
+            {"settings": decoded(recipe, params), "figures": one}
+            for params, one in drafts_of(trial)
+            if reached is not None
+        ],
         "level": None if reached is None else recipe.search.levels[reached],
         "ended": trial.user_attrs.get(ENDED),
         "figures": found,

@@ -13,10 +13,11 @@ from optuna.samplers import (
     TPESampler,
 )
 from optuna.storages import InMemoryStorage
-from optuna.study import Study, create_study
+from optuna.study import Study, StudyDirection, create_study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from flows.search.figures import REACHED, constraints, foreseen, level_of, value
+from flows.search.figures import CHOSEN, REACHED, constraints, drafts_of, foreseen, level_of, value
+from flows.search.promote import expected
 from tasks.recipe.schema import Recipe
 
 TPE = "tpe"
@@ -32,7 +33,7 @@ class NoTicket(Exception):
 def sampler(recipe: Recipe) -> "PerTrial":
     """The one that a recipe names."""
     makes: dict[str, Make] = {
-        TPE: lambda seed: TPESampler(seed=seed, n_startup_trials=FIRST),
+        TPE: _tpe,
         "random": lambda seed: RandomSampler(seed=seed),
         "nsgaii": lambda seed: NSGAIISampler(seed=seed),
         "gp": lambda seed: GPSampler(seed=seed),
@@ -46,15 +47,17 @@ def sampler(recipe: Recipe) -> "PerTrial":
 class PerTrial(BaseSampler):
     """A fresh sampler for each trial, seeded by the search's seed and the trial's first number.
 
-    TPE is asked setting by setting. What it is asked before a trial is made it learns from what all trials were worth
-    at their first level; otherwise those that were trained would seem better than those that were not.
+    TPE is asked setting by setting. What to cut, asked before a trial is made, it learns from what all trials were
+    worth at their first level; otherwise those that were trained would seem better than those that were not. How to
+    train it learns from what training recovered, whatever was cut.
     """
 
     def __init__(self, make: Make, recipe: Recipe) -> None:
         """Makes samplers by `make`, from a seed."""
         self._make, self._recipe = make, recipe
         self._inner = make(recipe.seed)
-        self._first: Study | None = None
+        self._cuts: Study | None = None
+        self._recoveries: Study | None = None
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Refuses a trial that has no ticket, and seeds the others.
@@ -65,11 +68,12 @@ class PerTrial(BaseSampler):
         if "ticket" not in trial.user_attrs:
             study.tell(trial.number, state=TrialState.FAIL)
             raise NoTicket
-        number = trial.system_attrs.get("failed_trial", trial.number)
-        self._inner = self._make((self._recipe.seed * 1_000_003 + number) % 2**31)
+        self._inner = self._make(_seed(self._recipe, trial))
         self._inner.before_trial(study, trial)
-        learns = self._recipe.search.sampler == TPE
-        self._first = first_levels(study, trial.number, self._recipe) if learns else None
+        if self._recipe.search.sampler == TPE:
+            others = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number]
+            self._cuts = first_levels(others, self._recipe, study.directions)
+            self._recoveries = recoveries(others)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """As the sampler of the trial does."""
@@ -84,7 +88,10 @@ class PerTrial(BaseSampler):
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
-        """As the sampler of the trial does."""
+        """As the sampler of the trial does, if nothing else was decided."""
+        chosen = trial.user_attrs.get(CHOSEN, {})
+        if param_name in chosen:
+            return chosen[param_name]
         return self._inner.sample_independent(self._known(study, trial), trial, param_name, param_distribution)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
@@ -92,24 +99,47 @@ class PerTrial(BaseSampler):
         self._inner.after_trial(study, trial, state, values)
 
     def _known(self, study: Study, trial: FrozenTrial) -> Study:
-        return study if self._first is None or REACHED in trial.user_attrs else self._first
+        known = self._recoveries if REACHED in trial.user_attrs else self._cuts
+        return study if known is None else known
 
 
-def first_levels(study: Study, own: int, recipe: Recipe) -> Study:
-    """A study of what the trials but `own` were worth at their first level, within the budget as far as is foreseen."""
-    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED, TrialState.RUNNING))
-    known = create_study(storage=InMemoryStorage(), directions=study.directions)
+def tpe(recipe: Recipe, trial: FrozenTrial) -> BaseSampler:
+    """The one that draws what a trial may cut."""
+    return _tpe(_seed(recipe, trial))
+
+
+def first_levels(trials: Sequence[FrozenTrial], recipe: Recipe, directions: Sequence[StudyDirection]) -> Study:
+    """A study of what trials were worth at their first level, within the budget as far as is foreseen."""
+    known = create_study(storage=InMemoryStorage(), directions=directions)
     for trial in trials:
-        if trial.number == own:
-            continue
-        one = None if trial.state == TrialState.PRUNED else level_of(trial, 0)
-        known.add_trial(
-            create_trial(
-                state=TrialState.COMPLETE if one else trial.state,
-                params=trial.params,
-                distributions=trial.distributions,
-                values=[value(one, name) for name in recipe.search.objectives] if one else None,
-                constraints=constraints(foreseen(one, 0, trials, recipe), recipe) if one else None,
-            )
-        )
+        for params, one in drafts_of(trial):
+            values = [value(one, name) for name in recipe.search.objectives]
+            limits = constraints(foreseen(one, 0, trials, recipe), recipe)
+            known.add_trial(_known(trial, params, values, limits))
     return known
+
+
+def recoveries(trials: Sequence[FrozenTrial]) -> Study:
+    """A study of what trials lost at their second level, less what was expected of them after the first."""
+    known = create_study(storage=InMemoryStorage())
+    ways = [(trial, level_of(trial, 0), level_of(trial, 1)) for trial in trials]
+    made = [(trial, float(begin["drop"] or 0), float(end["drop"] or 0)) for trial, begin, end in ways if begin and end]
+    for trial, begin, end in made:
+        surplus = end - expected(begin, [(before, after) for _, before, after in made])
+        known.add_trial(_known(trial, trial.params, [surplus]))
+    return known
+
+
+def _known(
+    trial: FrozenTrial, params: dict[str, Any], values: Sequence[float], limits: dict[str, float] | None = None
+) -> FrozenTrial:
+    ranges = {name: trial.distributions[name] for name in params}
+    return create_trial(params=params, distributions=ranges, values=values, constraints=limits)
+
+
+def _tpe(seed: int) -> BaseSampler:
+    return TPESampler(seed=seed, n_startup_trials=FIRST)
+
+
+def _seed(recipe: Recipe, trial: FrozenTrial) -> int:
+    return int(recipe.seed * 1_000_003 + trial.system_attrs.get("failed_trial", trial.number)) % 2**31

@@ -110,7 +110,7 @@ def within(recipe: Recipe, cost: str, share: float) -> Recipe:
 def _tried(bench: Bench, like: Recipe, cost: str, wanted: float, progress: Progress) -> tuple[Recipe, Figures]:
     if cost != LATENCY:
         solved = within(like, cost, wanted)
-        return solved, bench.reach(solved, 0, 0, timed=False, exact=True)
+        return solved, bench.reach(solved, "level0", 0, timed=False, exact=True)
     table = bench.times(within(like, LATENCY, 0.5))
     whole = table["dense"][BATCH_1] / table["whole"][BATCH_1]
     if wanted <= whole:
@@ -119,7 +119,7 @@ def _tried(bench: Bench, like: Recipe, cost: str, wanted: float, progress: Progr
     for number in range(TRIES):
         solved = within(like, LATENCY, share)
         try:
-            found = bench.reach(solved, number, 0, timed=True, exact=True)
+            found = bench.reach(solved, f"level{number}", 0, timed=True, exact=True)
         except UserError as error:
             raise UserError(f"{wanted:g}× as fast is out of reach: {error}") from None
         speed = float(found["speedup_b1"] or 0.0)

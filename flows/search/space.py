@@ -59,6 +59,12 @@ def own(recipe: Recipe) -> dict[str, Any]:
     return params
 
 
+def cheap(recipe: Recipe) -> bool:
+    """Whether drafts differ, and in nothing but cuts and a few choices before them: each is made in seconds."""
+    before = {key: entry for key, entry in (recipe.search.space or {}).items() if not _trains(key)}
+    return bool(before) and all(isinstance(entry, Choices) or key.startswith("prune.") for key, entry in before.items())
+
+
 def decoded(recipe: Recipe, params: Mapping[str, Any]) -> dict[str, Any]:
     """The values that parameters of a trial in a storage stand for."""
     space = recipe.search.space or {}

@@ -16,8 +16,8 @@ MOMENTS, TABLE, TIMES = "moments", "table", "data/times/table"
 
 def moments(like: Job) -> Job:
     """What every draft is refitted by."""
-    prune = like.recipe.prune
-    params = {"seed": like.recipe.seed, "kinds": list(prune.units), "rows": prune.rows, "batch_size": prune.batch_size}
+    prune, params = like.recipe.prune, {"seed": like.recipe.seed, "kinds": list(like.recipe.prune.units)}
+    params |= {"rows": prune.rows, "batch_size": prune.batch_size, "damping": prune.damping}
     return _job(MOMENTS, f"data/{MOMENTS}", (DENSE, PREPARED, "tasks/prune", "tasks/reconstruct"), params, like)
 
 

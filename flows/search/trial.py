@@ -7,24 +7,32 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from optuna.exceptions import TrialPruned
 from optuna.study import Study
-from optuna.trial import Trial, TrialState
+from optuna.trial import Trial
 
 from flows.limits import Beyond
-from flows.search.figures import REACHED, VALUES, Figures, constraints, foreseen, level_of, losses, value
+from flows.search.drafts import choose
+from flows.search.figures import (
+    LIVE,
+    REACHED,
+    VALUES,
+    Figures,
+    constraints,
+    excess,
+    level_of,
+    losses,
+    too_dear,
+    value,
+)
 from flows.search.level import Bench
 from flows.search.place import Place, alone
 from flows.search.promote import fronts, goes_on
 from flows.search.space import suggested
 from flows.search.storage import ENDED, WORKER, first_number
 from tasks.core.errors import UserError
-from tasks.recipe.budget import Check, best, judge
+from tasks.recipe.budget import best, judge
 from tasks.recipe.job import Job
 from tasks.recipe.load import changed
 from tasks.recipe.schema import Recipe
-
-DOUBT = 1.1
-"""How many times as fast a draft may turn out to be as the table of times says."""
-LIVE = (TrialState.COMPLETE, TrialState.RUNNING)
 
 
 def trying(place: Place, recipe: Recipe, worker: str, work: Callable[[Job], None]) -> Callable[[Trial], list[float]]:
@@ -65,44 +73,29 @@ def _levels(trial: Trial, recipe: Recipe, bench: Bench) -> Figures:
     figures: Figures = {}
     for number, level in enumerate(search.levels):
         started = time.monotonic()
+        drawn = choose(trial, recipe, bench, timed) if number == 0 else None
         values = suggested(trial, recipe, level)
         trial.set_user_attr(VALUES, values)
-        figures = bench.reach(changed(recipe, {**values, "search.space": None}), number, level, timed)
-        if timed:
-            figures["latency_share"] = 1 / float(figures["speedup_b1"] or 1.0)
+        figures = drawn or bench.reach(
+            changed(recipe, {**values, "search.space": None}), f"level{number}", level, timed
+        )
         figures["seconds"] = time.monotonic() - started
         trial.set_user_attr(f"level{number}", figures)
         trial.set_user_attr(REACHED, number)
         if number + 1 == len(search.levels):
             break
-        if missed := _too_dear(figures, recipe, level):
+        if missed := too_dear(figures, recipe, level):
             trial.set_user_attr(ENDED, f"cannot meet the budget: {'; '.join(map(str, missed))}")
             break
-        others = [found for found in _at(trial.study, trial.number, number) if not _too_dear(found, recipe, level)]
+        others = [found for found in _at(trial.study, trial.number, number) if not too_dear(found, recipe, level)]
         peers = [losses(found, recipe) for found in others]
-        excess = _excess([*others, figures], trial.study, number, recipe)
-        if not goes_on(losses(figures, recipe), peers, excess, search.reduction):
+        over = excess([*others, figures], trial.study, number, recipe)
+        if not goes_on(losses(figures, recipe), peers, over, search.reduction):
             trial.set_user_attr(
                 ENDED, f"not among the best {1 / search.reduction:.0%} of {len(peers) + 1} at its level"
             )
             break
     return figures
-
-
-def _too_dear(figures: Figures, recipe: Recipe, level: float) -> list[Check]:
-    """The limits on costs that a model misses; no training changes that. Of a draft the speed is but foretold."""
-    doubt = 1.0 if level else DOUBT
-    hoped = {key: float(one or 0) * doubt if key.startswith("speedup") else one for key, one in figures.items()}
-    return [check for check in judge(recipe.budget, hoped) if check.name != "max_drop" and not check.met]
-
-
-def _excess(found: list[Figures], study: Study, number: int, recipe: Recipe) -> list[float]:
-    """What models at a level are expected to lose in the end, more than the budget allows."""
-    if recipe.budget.max_drop is None:
-        return [0.0] * len(found)
-    trials = study.get_trials(deepcopy=False, states=LIVE)
-    ends = [foreseen(one, number, trials, recipe) for one in found]
-    return [float(end["drop"] or 0) - recipe.budget.max_drop for end in ends]
 
 
 def _at(study: Study, own: int, number: int) -> list[Figures]:

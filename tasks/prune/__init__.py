@@ -85,7 +85,7 @@ def prune(
     else:
         batches = batched(sample, settings.batch_size, source.device)
         if moments and chosen.kept:
-            facts["errors"] = refit(source, chosen.kept, load_file(moments), settings.damping)
+            facts["errors"] = refit(source, chosen.kept, load_file(moments))
         elif settings.reconstruct and chosen.kept and not early:
             rows = list(sample.by_length(settings.batch_size))
             anew = None if criterion not in ALONG else lambda outputs, batch: task.loss(outputs, sample, rows[batch])

@@ -16,4 +16,5 @@ def gather(model: Path, prepared: Path, settings: Prune, seed: int, out: Path) -
     """Writes moments.safetensors: the sums over the calibration rows that `tasks/reconstruct/apart.py` fits by."""
     source = load(model).to(device()).eval()
     sample = read_split(prepared, "train", model).sample(settings.rows, seed)
-    save_file(moments(source, settings.units, batched(sample, settings.batch_size, source.device)), out / FILE)
+    batches = batched(sample, settings.batch_size, source.device)
+    save_file(moments(source, settings.units, batches, settings.damping), out / FILE)

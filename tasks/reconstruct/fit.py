@@ -42,10 +42,16 @@ def fit(matrix: Matrix, sums: Halves, stay: Tensor, damping: float) -> float:
         stay: which inputs stay, bool (inputs,).
         damping: the least; see `least_squares`.
     """
-    weight, columns = matrix.read(), stay.nonzero().flatten()
-    bias = None if matrix.bias is None else matrix.bias.detach()
     sums = aimed(matrix, sums)
-    found = least_squares(weight, sums[0] + sums[1], columns, bearable(weight, sums, columns, damping, bias), bias)
+    bias = None if matrix.bias is None else matrix.bias.detach()
+    best = bearable(matrix.read(), sums, stay.nonzero().flatten(), damping, bias)
+    return put(matrix, sums[0] + sums[1], stay, best)
+
+
+def put(matrix: Matrix, gram: Gram, stay: Tensor, damping: float) -> float:
+    """As `fit`, by the sums over all tokens and with a damping that is known."""
+    weight, columns = matrix.read(), stay.nonzero().flatten()
+    found = least_squares(weight, gram, columns, damping, None if matrix.bias is None else matrix.bias.detach())
     values = torch.zeros_like(weight)
     values[:, columns] = found.weight
     matrix.write(values)

@@ -62,7 +62,7 @@ def test_a_trial_may_end_as_a_graph(clone: Path, tmp_path: Path, model: str, che
     searched = f"search={{model: {model}, quantized: true, levels: [0.5, 1], space: null}}"
     recipe = resolve(clone / "recipe.yaml", [searched, f"quantize={{models: [{model}], methods: [static]}}"])
     bench = Bench(clone, tmp_path / "trial", tmp_path / "shared", run)
-    half, whole = (bench.reach(recipe, number, level, True) for number, level in enumerate(recipe.search.levels))
+    half, whole = (bench.reach(recipe, f"level{level}", level, True) for level in recipe.search.levels)
     assert half["model"] == checkpoint
     assert whole["model"] == f"models/quantized/{model}/static"
     trained = [len(read_json(root / checkpoint / "training.json")["validation"]) for root in bench.roots]
@@ -82,7 +82,7 @@ def test_a_trial_may_end_as_a_graph(clone: Path, tmp_path: Path, model: str, che
 def test_a_draft_is_judged_on_a_part_of_validation(clone: Path, tmp_path: Path, count: int) -> None:
     recipe = resolve(clone / "recipe.yaml", [f"search.draft_rows={count}"])
     bench = Bench(clone, tmp_path / "trial", tmp_path / "shared", run)
-    draft = bench.reach(recipe, 0, 0, False)
+    draft = bench.reach(recipe, "level0", 0, False)
     root = bench.roots[-1]
     rows = read_split(root / "data/prepared", "validation")
     step = -(-len(rows) // count)

@@ -1,4 +1,4 @@
-"""What TPE learns from: at first what trials were worth at first, then what those that were trained are worth."""
+"""What TPE learns from: what all drafts were worth, then what training recovered."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from optuna.trial import TrialState, create_trial
 
 from flows.search.figures import REACHED, Figures
 from flows.search.run import begun
-from flows.search.sampler import first_levels, sampler
+from flows.search.sampler import first_levels, recoveries, sampler
 from tasks.recipe.schema import Recipe
 from tests.flows.searching import SETTINGS, empty
 
@@ -51,15 +51,34 @@ def test_all_are_held_against_one_another_at_their_first_level(recipe: Recipe) -
         (TrialState.RUNNING, [figures(0.6, 0.9)]),
         (TrialState.RUNNING, []),
         (TrialState.PRUNED, []),
-        (TrialState.RUNNING, []),
     )
-    known = first_levels(study, 5, recipe).get_trials()
-    assert [trial.params["ratio"] for trial in known] == pytest.approx([0.2, 0.3, 0.4, 0.5, 0.6])
-    assert [trial.values for trial in known[:3]] == [pytest.approx(one) for one in ([0.7, 0.5], [0.7, 0.4], [0.3, 0.9])]
-    assert [trial.state for trial in known[2:]] == [TrialState.COMPLETE, TrialState.RUNNING, TrialState.PRUNED]
+    known = first_levels(study.get_trials(), recipe, study.directions).get_trials()
+    assert [trial.params["ratio"] for trial in known] == pytest.approx([0.2, 0.3, 0.4])
+    assert [trial.values for trial in known] == [pytest.approx(one) for one in ([0.7, 0.5], [0.7, 0.4], [0.3, 0.9])]
     # A quarter of what a draft loses is lost in the end, going by the one that was trained; 0.1 may be lost.
     assert known[1].constraints == {"max_drop": pytest.approx(0.05 - 0.1), "max_flops": pytest.approx(0.4 - 0.8)}
     assert known[2].constraints == {"max_drop": pytest.approx(0.15 - 0.1), "max_flops": pytest.approx(0.9 - 0.8)}
+
+
+def test_each_draft_of_a_trial_is_held_against_the_others(recipe: Recipe) -> None:
+    study = study_of((TrialState.COMPLETE, [figures(0.2, 0.5)]))
+    drafts = [{"params": {"ratio": ratio}, "figures": figures(ratio, 1 - ratio)} for ratio in (0.2, 0.3)]
+    study.get_trials(deepcopy=False)[0].user_attrs["drafts"] = drafts
+    known = first_levels(study.get_trials(deepcopy=False), recipe, study.directions).get_trials()
+    assert [trial.params["ratio"] for trial in known] == [0.2, 0.3]
+    assert [trial.values for trial in known] == [pytest.approx(one) for one in ([0.7, 0.8], [0.6, 0.7])]
+
+
+def test_training_is_held_against_what_was_foreseen_whatever_was_cut(recipe: Recipe) -> None:
+    study = study_of(
+        (TrialState.COMPLETE, [figures(0.2, 0.5), figures(0.1, 0.5)]),  # half of the drop stays, in the median
+        (TrialState.COMPLETE, [figures(0.08, 0.9), figures(0.06, 0.9)]),
+        (TrialState.COMPLETE, [figures(0.4, 0.2), figures(0.15, 0.2)]),
+        (TrialState.COMPLETE, [figures(0.1, 0.7)]),
+    )
+    known = recoveries(study.get_trials()).get_trials()
+    assert [trial.params["ratio"] for trial in known] == pytest.approx([0.2, 0.3, 0.4])
+    assert [trial.value for trial in known] == pytest.approx([0.0, 0.02, -0.05])
 
 
 def test_tpe_looks_where_drafts_are_good_and_not_where_some_were_trained(recipe: Recipe) -> None:

@@ -22,8 +22,8 @@ class Planted:
         assert recipe.prune.timed
         return {"dense": [WHOLE / 1000, 1.0], "whole": [1 / 1000, 1.0]}
 
-    def reach(self, recipe, number, level, timed, exact):
-        assert (number, level, timed, exact) == (len(self.asked), 0, True, True)
+    def reach(self, recipe, name, level, timed, exact):
+        assert (name, level, timed, exact) == (f"level{len(self.asked)}", 0, True, True)
         (found,) = recipe.prune.goals
         assert (found.cost, recipe.prune.allocation) == ("latency", "solve")
         self.asked.append(1 - found.share)

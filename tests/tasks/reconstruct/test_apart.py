@@ -26,7 +26,7 @@ def test_every_matrix_is_numpys_on_what_the_dense_model_gives_it(name):
     groups = [group for group in family.groups(model) if group.kind == "neuron"]
     kept["neuron"] = [list(range(0, group.count, 2)) for group in groups]
     changed = copy.deepcopy(model)
-    errors = refit(changed, kept, moments(model, KINDS, parts), damping=3e-6)
+    errors = refit(changed, kept, moments(model, KINDS, parts, 3e-6))
     assert errors.keys() == {group.cuts[-1].tensor for group in groups}
     stream, found = Stream(model, parts), {matrix.tensor: matrix for matrix in matrices(changed)}
     for group, units in zip(groups, kept["neuron"], strict=True):
@@ -46,11 +46,11 @@ def test_every_matrix_is_numpys_on_what_the_dense_model_gives_it(name):
 def test_one_set_of_sums_serves_several_plans(name):
     """What is removed gives nothing, and the outputs are nearer to the dense model's than without refitting."""
     model, fresh = build(name), rows(60, seed=8)
-    sums = moments(model, KINDS, batches(rows(200, seed=9), 50))
+    sums = moments(model, KINDS, batches(rows(200, seed=9), 50), 0.01)
     dense = logits(forward(model), fresh, 20)
     for plan in (uneven(model), everything(model) | {"neuron": [list(range(24))] * 3}):
         changed = copy.deepcopy(model)
-        refit(changed, plan, sums, 0.01)
+        refit(changed, plan, sums)
         adapted, plain = (logits(forward(shrink(one, plan)), fresh, 20) for one in (changed, model))
         assert np.square(adapted - dense).mean() < np.square(plain - dense).mean()
 
@@ -60,7 +60,7 @@ def test_the_first_matrix_is_that_of_refitting_layer_by_layer():
     kept = everything(model)
     kept["neuron"][0] = list(range(0, 48, 2))
     quick, whole = copy.deepcopy(model), copy.deepcopy(model)
-    (name,) = refit(quick, kept, moments(model, KINDS, parts), 0.01)
+    (name,) = refit(quick, kept, moments(model, KINDS, parts, 0.01))
     reconstruct(whole, kept, parts, 0.01)
     first, second = (dict(one.named_parameters())[name] for one in (quick, whole))
     torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-3)

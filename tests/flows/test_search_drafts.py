@@ -1,0 +1,59 @@
+"""A trial cuts what the best of its drafts cuts."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flows.search.run import begun
+from flows.search.space import cheap
+from tests.flows.searching import SETTINGS, done, empty, go
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return empty(tmp_path, monkeypatch)
+
+
+def test_the_best_draft_is_taken_and_the_others_go(root: Path) -> None:
+    """Some drafts are too dear, some lose too much; of those that do neither one that no other beats is taken."""
+    go(root, 8, "search.candidates=5")
+    chose = [trial for trial in done(root) if "drafts" in trial.user_attrs]
+    assert [trial.number for trial in chose] == list(range(1, 8))
+    for trial in chose:
+        drafts = trial.user_attrs["drafts"]
+        assert len(drafts) == 5
+        assert len({json.dumps(draft["params"]) for draft in drafts}) == 5
+        own = trial.user_attrs["level0"]
+        (taken,) = [draft for draft in drafts if draft["params"].items() <= trial.params.items()]
+        assert {name: own[name] for name in taken["figures"]} == taken["figures"]
+        affordable = [draft["figures"] for draft in drafts if draft["figures"]["flops_share"] <= 0.8]
+        assert own["flops_share"] <= 0.8 or not affordable
+        for one in affordable:
+            assert not (one["quality"] > own["quality"] and one["flops_share"] < own["flops_share"])
+        home = root / f".secateur/search/quickstart/trials/{trial.number:04d}"
+        assert not list(home.glob("draft*"))
+        verdict = json.loads((home / "level0/data/judge/models-cut-r1/verdict.json").read_text())
+        assert verdict["quality"] == own["quality"]
+    report = json.loads((root / ".secateur/search/quickstart/report/report.json").read_text())
+    assert [len(trial["drafts"]) for trial in report["trials"]] == [1, *[5] * 7]
+
+
+@pytest.mark.parametrize("settings", [["search.levels=[0]"], ["search.sampler=random"], ["search.levels=[0.25, 1]"]])
+def test_elsewhere_a_trial_is_its_only_draft(root: Path, settings: list[str]) -> None:
+    go(root, 3, *settings)
+    assert not any("drafts" in trial.user_attrs for trial in done(root))
+
+
+@pytest.mark.parametrize(
+    ("space", "expected"),
+    [
+        ("{prune.rounds.0.neuron: {low: 0.1, high: 0.9}}", True),
+        ("{score.criterion: {choices: [taylor, random]}, finetune.alpha: {low: 0, high: 1}}", True),
+        ("{finetune.alpha: {low: 0, high: 1}}", False),  # all drafts would be one
+        ("{score.penalty: {low: 1, high: 10}}", False),  # each would have a training of its own before it
+    ],
+)
+def test_drafts_are_drawn_where_each_takes_seconds(root: Path, space: str, expected: bool) -> None:
+    recipe = begun(root, None, [*SETTINGS, f"search.space={space}"], None)[0]
+    assert cheap(recipe) is expected
