@@ -3,7 +3,8 @@
 Of each kind some numbers of units are tried: the dense model with so many in every group, as it would be delivered, is
 timed in turns with dense PyTorch fp32. What that saves, shared out over the groups, is what a group saves that keeps so
 many. Groups lie one behind the other, so what they cost adds up (ZipLM: Kurtic, Frantar & Alistarh, 2023). The last
-layer is tried apart: a graph computes of it only what the head reads.
+layer is tried apart: a graph computes of it only what the head reads. That is little, so what lies between its least
+number of units and the full one is read off a line.
 """
 
 import tempfile
@@ -49,7 +50,7 @@ def measure_table(dense: Path, prepared: Path, kinds: Sequence[str], align: int,
     """
     model, split = load(dense), read_split(prepared, "validation", dense)
     causal = read_task(prepared).causal
-    stretches = _stretches(model, kinds, causal=causal)
+    stretches = _stretches(model, kinds, align, causal=causal)
     with tempfile.TemporaryDirectory() as directory:
 
         def as_delivered(one: PreTrainedModel, name: str) -> Forward:
@@ -57,16 +58,15 @@ def measure_table(dense: Path, prepared: Path, kinds: Sequence[str], align: int,
 
         models = {"dense": forward(model), "whole": as_delivered(model, "whole")}
         for kind, parts in stretches.items():
-            for groups in parts:
-                for level in _levels(groups, align)[:-1]:
-                    kept = _kept([group for part in parts for group in part], _changed(groups), level, align)
+            for groups, levels in parts:
+                for level in levels[:-1]:
+                    kept = _kept([group for part, _ in parts for group in part], _changed(groups), level, align)
                     name = _name(groups, level)
                     models[name] = as_delivered(shrink(model, {kind: kept}), name)
         seconds = least(models, split, settings)
     layers = dense_layers(model)
 
-    def entry(groups: Sequence[Group]) -> dict[str, Any]:
-        levels = _levels(groups, align)
+    def entry(groups: Sequence[Group], levels: list[int]) -> dict[str, Any]:
         tried = [seconds[_name(groups, level)] for level in levels[:-1]]
         saved = [
             [(whole - one) / len(_changed(groups)) for whole, one in zip(seconds["whole"], found, strict=True)]
@@ -74,7 +74,7 @@ def measure_table(dense: Path, prepared: Path, kinds: Sequence[str], align: int,
         ]
         return {"layers": [layers[group.layer] for group in groups], "levels": levels, "saved": saved}
 
-    entries = {kind: [entry(groups) for groups in parts] for kind, parts in stretches.items()}
+    entries = {kind: [entry(*part) for part in parts] for kind, parts in stretches.items()}
     for unit in family_of(model.config.model_type).kinds:
         if unit.name in entries and unit.sublayer in entries and unit.parts_of not in entries:
             for part, whole in zip(entries[unit.name], entries[unit.sublayer], strict=True):
@@ -103,19 +103,27 @@ def predict(table: Path, model: Path) -> dict[str, float]:
     }
 
 
-def _stretches(model: PreTrainedModel, kinds: Sequence[str], *, causal: bool) -> dict[str, list[list[Group]]]:
-    """The groups of each kind, those of the last layer apart."""
+def _stretches(
+    model: PreTrainedModel, kinds: Sequence[str], align: int, *, causal: bool
+) -> dict[str, list[tuple[list[Group], list[int]]]]:
+    """The groups of each kind, those of the last layer apart, and the numbers of units that are tried of them."""
     by_kind: dict[str, list[Group]] = defaultdict(list)
     for group in family_of(model.config.model_type).groups(model):
         if group.kind in kinds and group.kind != WIDTH:
             by_kind[group.kind].append(group)
-    parts = {kind: [groups] if causal else [groups[:-1], groups[-1:]] for kind, groups in by_kind.items()}
-    return {kind: [groups for groups in found if groups] for kind, found in parts.items()}
+    parts = {
+        kind: [(groups, LEVELS)] if causal else [(groups[:-1], LEVELS), (groups[-1:], 2)]
+        for kind, groups in by_kind.items()
+    }
+    return {
+        kind: [(groups, _levels(groups, count, align)) for groups, count in found if groups]
+        for kind, found in parts.items()
+    }
 
 
-def _levels(groups: Sequence[Group], align: int) -> list[int]:
+def _levels(groups: Sequence[Group], count: int, align: int) -> list[int]:
     largest = max(groups, key=lambda group: group.count)
-    return [int(level) for level in units_of(largest, {largest.name: torch.ones(largest.count)}, align).levels(LEVELS)]
+    return [int(level) for level in units_of(largest, {largest.name: torch.ones(largest.count)}, align).levels(count)]
 
 
 def _name(groups: Sequence[Group], level: int) -> str:
