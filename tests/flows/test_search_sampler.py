@@ -95,3 +95,15 @@ def test_tpe_looks_where_drafts_are_good_and_not_where_some_were_trained(recipe:
         drawn.append(tpe.sample_independent(study, trial, "ratio", RATIO))
     near = [min(range(7), key=lambda at: abs(one - 0.2 - at / 10)) for one in drawn]
     assert near.count(0) > 3 * near.count(6)
+
+
+def test_every_other_trial_trains_as_the_one_that_recovered_most(recipe: Recipe) -> None:
+    ways = [(TrialState.COMPLETE, [figures(0.2, 0.5), figures(lost, 0.5)]) for lost in (0.1, 0.03, 0.15, 0.2)]
+    for count in range(5):
+        study, tpe = study_of(*ways[:count]), sampler(recipe)
+        attributes = {"ticket": True, REACHED: 0}
+        trial = create_trial(state=TrialState.WAITING, user_attrs=attributes, params={}, distributions={})
+        trial.number = count
+        tpe.before_trial(study, trial)
+        best = {1: 0.2 + 0 / 10, 3: 0.2 + 1 / 10}.get(count)
+        assert (tpe.sample_independent(study, trial, "ratio", RATIO) == best) == (best is not None)
