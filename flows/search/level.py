@@ -95,10 +95,10 @@ class Bench:
         return {**found, "model": graph or model, "sha256": tree_hash(root / (graph or model))}
 
     def settle(self, chosen: str, name: str) -> None:
-        """Of all that was made, the one in `chosen` stays, in the directory `name`."""
-        for root in self.roots:
-            if root.name != chosen:
-                shutil.rmtree(root)
+        """Of all that was made, by a worker that was killed too, the one in `chosen` stays, in the directory `name`."""
+        for other in self.home.iterdir():
+            if other.name != chosen:
+                shutil.rmtree(other)
         self.roots = [(self.home / chosen).rename(self.home / name)]
 
     def times(self, recipe: Recipe) -> Any:

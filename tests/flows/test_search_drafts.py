@@ -39,6 +39,17 @@ def test_the_best_draft_is_taken_and_the_others_go(root: Path) -> None:
     assert [len(trial["drafts"]) for trial in report["trials"]] == [1, *[5] * 7]
 
 
+def test_what_a_killed_worker_left_is_no_hindrance(root: Path) -> None:
+    left = root / ".secateur/search/quickstart/trials/0001"
+    for name in ("level0/models", "draft0", "draft9/params"):
+        (left / name).mkdir(parents=True)
+    (left / "level0/models/part").touch()
+    go(root, 2)
+    assert len(done(root)) == 2
+    assert not list(left.glob("draft*"))
+    assert not (left / "level0/models/part").exists()
+
+
 @pytest.mark.parametrize("settings", [["search.levels=[0]"], ["search.sampler=random"], ["search.levels=[0.25, 1]"]])
 def test_elsewhere_a_trial_is_its_only_draft(root: Path, settings: list[str]) -> None:
     go(root, 3, *settings)
