@@ -116,6 +116,8 @@ def first_levels(trials: Sequence[FrozenTrial], recipe: Recipe, directions: Sequ
     """A study of what trials were worth at their first level, within the budget as far as is foreseen."""
     known = create_study(storage=InMemoryStorage(), directions=directions)
     for trial in trials:
+        if trial.state == TrialState.PRUNED:  # there is no such model
+            known.add_trial(create_trial(state=trial.state, params=trial.params, distributions=trial.distributions))
         for params, one in drafts_of(trial):
             values = [value(one, name) for name in recipe.search.objectives]
             limits = constraints(foreseen(one, 0, trials, recipe), recipe)
