@@ -1,6 +1,7 @@
 """Samplers by name, seeded for each trial anew: a search that was stopped goes on as if it had not been."""
 
 from collections.abc import Callable, Sequence
+from statistics import fmean
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -19,10 +20,13 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from flows.search.figures import CHOSEN, REACHED, constraints, drafts_of, foreseen, level_of, value
 from flows.search.promote import expected
 from tasks.recipe.schema import Recipe
+from tasks.recipe.search import trains
 
 TPE = "tpe"
 FIRST = 5
 """Trials that TPE draws at random before it learns from them: half as many as Optuna's, for trials are few and dear."""
+THIRD = 3
+"""How often new settings of training are drawn."""
 Make = Callable[[int], BaseSampler]
 
 
@@ -49,8 +53,8 @@ class PerTrial(BaseSampler):
 
     TPE is asked setting by setting. What to cut, asked before a trial is made, it learns from what all trials were
     worth at their first level; otherwise those that were trained would seem better than those that were not. How to
-    train it learns from what training recovered, whatever was cut. Every other trial trains as the one that recovered
-    most: trials are few, and of a good cut that is trained badly nothing is seen.
+    train it learns from what training recovered, whatever was cut. All but every third trial train by the settings that
+    recovered most so far: trials are few, and of a good cut that is trained badly nothing is seen.
     """
 
     def __init__(self, make: Make, recipe: Recipe) -> None:
@@ -77,7 +81,7 @@ class PerTrial(BaseSampler):
             self._cuts = first_levels(others, self._recipe, study.directions)
             self._recoveries = recoveries(others)
             trained = self._recoveries.trials
-            self._again = min(trained, key=lambda one: one.value or 0.0).params if len(trained) % 2 else {}
+            self._again = most_recovered(trained) if len(trained) % THIRD else {}
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """As the sampler of the trial does."""
@@ -126,14 +130,23 @@ def first_levels(trials: Sequence[FrozenTrial], recipe: Recipe, directions: Sequ
 
 
 def recoveries(trials: Sequence[FrozenTrial]) -> Study:
-    """A study of what trials lost at their second level, less what was expected of them after the first."""
+    """A study of how trials were trained: what they lost at their second level, less what was expected of them."""
     known = create_study(storage=InMemoryStorage())
     ways = [(trial, level_of(trial, 0), level_of(trial, 1)) for trial in trials]
     made = [(trial, float(begin["drop"] or 0), float(end["drop"] or 0)) for trial, begin, end in ways if begin and end]
     for trial, begin, end in made:
         surplus = end - expected(begin, [(before, after) for _, before, after in made])
-        known.add_trial(_known(trial, trial.params, [surplus]))
+        known.add_trial(_known(trial, {key: one for key, one in trial.params.items() if trains(key)}, [surplus]))
     return known
+
+
+def most_recovered(trained: Sequence[FrozenTrial]) -> dict[str, Any]:
+    """The parameters that lost least in the mean of their trials and a middling one more: one alone may be luck."""
+    surplus: dict[str, list[float]] = {}
+    for one in trained:
+        surplus.setdefault(str(one.params), []).append(one.value or 0.0)
+    middling = fmean(one.value or 0.0 for one in trained)
+    return min(trained, key=lambda one: fmean([middling, *surplus[str(one.params)]])).params
 
 
 def _known(

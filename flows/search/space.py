@@ -12,7 +12,7 @@ from flows.search.sampler import TPE
 from tasks.core.errors import UserError
 from tasks.recipe.load import changed
 from tasks.recipe.schema import Recipe
-from tasks.recipe.search import Choices, Range, absent
+from tasks.recipe.search import Choices, Range, absent, trains
 
 
 def distributions(recipe: Recipe) -> dict[str, BaseDistribution]:
@@ -28,7 +28,7 @@ def suggested(trial: Trial, recipe: Recipe, level: float) -> dict[str, Any]:
     """
     params: dict[str, Any] = {}
     for key, one in distributions(recipe).items():
-        if not level and recipe.search.sampler == TPE and _trains(key):
+        if not level and recipe.search.sampler == TPE and trains(key):
             continue
         if isinstance(one, CategoricalDistribution):
             params[key] = trial.suggest_categorical(key, one.choices)
@@ -61,7 +61,7 @@ def own(recipe: Recipe) -> dict[str, Any]:
 
 def cheap(recipe: Recipe) -> bool:
     """Whether drafts differ, and in nothing but cuts and a few choices before them: each is made in seconds."""
-    before = {key: entry for key, entry in (recipe.search.space or {}).items() if not _trains(key)}
+    before = {key: entry for key, entry in (recipe.search.space or {}).items() if not trains(key)}
     return bool(before) and all(isinstance(entry, Choices) or key.startswith("prune.") for key, entry in before.items())
 
 
@@ -95,11 +95,6 @@ def check(recipe: Recipe) -> None:
                 wrong.append(f"  {key} = {json.dumps(value)}: {said[0]}")
     if wrong:
         raise UserError("\n".join([f"search.space of the recipe {recipe.name} goes too far:", *wrong]))
-
-
-def _trains(key: str) -> bool:
-    """Whether a setting has no say in a cut, whose stages these are."""
-    return key.partition(".")[0] in ("finetune", "quantize") and key != "finetune.gradual"
 
 
 def _ends(entry: Range | Choices) -> tuple[Any, ...]:

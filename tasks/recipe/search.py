@@ -27,6 +27,11 @@ def absent(given: Mapping[str, Any], key: str) -> str:
     return ""
 
 
+def trains(key: str) -> bool:
+    """Whether a setting has no say in a cut, but in what comes after."""
+    return key.partition(".")[0] in ("finetune", "quantize") and key != "finetune.gradual"
+
+
 class Range(Section):
     """Numbers from `low` to `high`, both included; whole ones if both ends are."""
 

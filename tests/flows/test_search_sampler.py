@@ -9,11 +9,12 @@ from optuna.trial import TrialState, create_trial
 
 from flows.search.figures import REACHED, Figures
 from flows.search.run import begun
-from flows.search.sampler import first_levels, recoveries, sampler
+from flows.search.sampler import first_levels, most_recovered, recoveries, sampler
 from tasks.recipe.schema import Recipe
 from tests.flows.searching import SETTINGS, empty
 
 RATIO = FloatDistribution(0.1, 0.9)
+RATE = "finetune.learning_rate"
 
 
 @pytest.fixture
@@ -34,8 +35,8 @@ def study_of(*trials: tuple[TrialState, list[Figures]]) -> optuna.Study:
         study.add_trial(
             create_trial(
                 state=state,
-                params={"ratio": 0.2 + number / 10},
-                distributions={"ratio": RATIO},
+                params={"ratio": 0.2 + number / 10, RATE: 0.2 + number / 10},
+                distributions={"ratio": RATIO, RATE: RATIO},
                 values=values,  # type: ignore[arg-type]
                 user_attrs=attributes,
             )
@@ -78,7 +79,7 @@ def test_training_is_held_against_what_was_foreseen_whatever_was_cut(recipe: Rec
         (TrialState.COMPLETE, [figures(0.1, 0.7)]),
     )
     known = recoveries(study.get_trials()).get_trials()
-    assert [trial.params["ratio"] for trial in known] == pytest.approx([0.2, 0.3, 0.4])
+    assert [trial.params for trial in known] == [{RATE: pytest.approx(rate)} for rate in (0.2, 0.3, 0.4)]
     assert [trial.value for trial in known] == pytest.approx([0.0, 0.02, -0.05])
 
 
@@ -98,7 +99,7 @@ def test_tpe_looks_where_drafts_are_good_and_not_where_some_were_trained(recipe:
     assert near.count(0) > 3 * near.count(6)
 
 
-def test_every_other_trial_trains_as_the_one_that_recovered_most(recipe: Recipe) -> None:
+def test_all_but_every_third_trial_train_by_what_recovered_most(recipe: Recipe) -> None:
     ways = [(TrialState.COMPLETE, [figures(0.2, 0.5), figures(lost, 0.5)]) for lost in (0.1, 0.03, 0.15, 0.2)]
     for count in range(5):
         study, tpe = study_of(*ways[:count]), sampler(recipe)
@@ -106,5 +107,12 @@ def test_every_other_trial_trains_as_the_one_that_recovered_most(recipe: Recipe)
         trial = create_trial(state=TrialState.WAITING, user_attrs=attributes, params={}, distributions={})
         trial.number = count
         tpe.before_trial(study, trial)
-        best = {1: 0.2 + 0 / 10, 3: 0.2 + 1 / 10}.get(count)
-        assert (tpe.sample_independent(study, trial, "ratio", RATIO) == best) == (best is not None)
+        best = {1: 0.2 + 0 / 10, 2: 0.2 + 1 / 10, 4: 0.2 + 1 / 10}.get(count)
+        assert (tpe.sample_independent(study, trial, RATE, RATIO) == best) == (best is not None)
+
+
+def test_settings_that_were_good_twice_are_trusted_more_than_the_lucky() -> None:
+    rates = [(0.2, -0.02), (0.2, -0.02), (0.3, -0.025), (0.4, 0.065)]  # with 0 in the middle: -0.0133, -0.0125
+    known = [create_trial(params={RATE: rate}, distributions={RATE: RATIO}, value=value) for rate, value in rates]
+    assert most_recovered(known) == {RATE: 0.2}
+    assert most_recovered([*known[1:3]]) == {RATE: 0.3}
