@@ -20,11 +20,11 @@ def goes_on(own: Sequence[float], others: Sequence[Sequence[float]], excess: Seq
         own: the trial's losses.
         others: those of the trials that came to the level before.
         excess: what each is expected to lose more than the budget allows, the trial last; 0 or less: it keeps it.
-        reduction: one of so many goes on, always at least one.
+        reduction: one of so many goes on, rounded up.
     """
     losses = np.array([*others, own], dtype=np.float64)
     place = ranking(losses, excess).index(len(losses) - 1)
-    return place < max(1, int(len(losses) / reduction))
+    return place < len(losses) / reduction
 
 
 def ranking(losses: Losses, excess: Sequence[float]) -> list[int]:
