@@ -11,17 +11,20 @@ from flows.search.figures import (
     CHOSEN,
     DRAFTS,
     LIVE,
+    REACHED,
     Figures,
     constraints,
     drafts_of,
     excess,
+    in_the_end,
+    level_of,
     losses,
     too_dear,
     value,
 )
 from flows.search.level import Bench
-from flows.search.promote import ranking
-from flows.search.sampler import TPE, first_levels, tpe
+from flows.search.promote import hypervolume, ranking
+from flows.search.sampler import TPE, cuts, tpe
 from flows.search.space import cheap, suggested
 from tasks.core.errors import UserError
 from tasks.recipe.load import changed
@@ -43,7 +46,7 @@ def choose(trial: Trial, recipe: Recipe, bench: Bench, timed: bool) -> Figures |
     if given or search.sampler != TPE or search.levels[0] or len(search.levels) == 1 or not cheap(recipe):
         return None
     others = [one for one in trials if one.number != trial.number]
-    known = first_levels(others, recipe, trial.study.directions)
+    known = cuts(others, recipe, trial.study.directions)
     known.sampler = tpe(recipe, trials[trial.number])
     names: list[str] = []
     made: list[tuple[dict[str, Any], Figures]] = []
@@ -59,9 +62,10 @@ def choose(trial: Trial, recipe: Recipe, bench: Bench, timed: bool) -> Figures |
             continue
         names.append(name)
         made.append((one.params, figures))
-        for limit, broken in constraints(figures, recipe).items():
+        end = in_the_end(figures, figures, 0, others, recipe)
+        for limit, broken in constraints(end, recipe).items():
             one.set_constraint(limit, broken)
-        known.tell(one, [value(figures, objective) for objective in search.objectives])
+        known.tell(one, [value(end, objective) for objective in search.objectives])
     at = _best([figures for _, figures in made], trial, recipe)
     params, figures = made[at]
     bench.settle(names[at], "level0")
@@ -71,12 +75,32 @@ def choose(trial: Trial, recipe: Recipe, bench: Bench, timed: bool) -> Figures |
 
 
 def _best(made: list[Figures], trial: Trial, recipe: Recipe) -> int:
-    """Which of them ranks highest among all drafts so far."""
-    others = [one for one in trial.study.get_trials(deepcopy=False, states=LIVE) if one.number != trial.number]
-    before = [figures for one in others for _, figures in drafts_of(one) if not too_dear(figures, recipe, 0)]
-    over = excess([*before, *made], trial.study, 0, recipe)
-    over[len(before) :] = [
-        math.inf if too_dear(one, recipe, 0) else more for one, more in zip(made, over[len(before) :], strict=True)
+    """Which of them adds most to the hypervolume of the trials, as seen or as foreseen; if none does, the best of them.
+
+    The corner is the quality that the budget keeps, and the worst that any draft has of the other objectives.
+    """
+    search, last = recipe.search, len(recipe.search.levels) - 1
+    trials = trial.study.get_trials(deepcopy=False, states=LIVE)
+    others = [one for one in trials if one.number != trial.number]
+
+    def lost(found: Figures, number: int) -> list[float]:
+        return losses(in_the_end(found, found, number, others, recipe), recipe)
+
+    ahead = np.array([lost(one, 0) for one in made])
+    drafts = [lost(one, 0) for other in others for _, one in drafts_of(other)]
+    corner = np.max([*drafts, *ahead], axis=0)
+    if recipe.budget.max_drop is not None:
+        corner[[name == "quality" for name in search.objectives]] = recipe.budget.max_drop
+    ways = [(one, level, level_of(one, level)) for one in others for level in range(last + 1)]
+    front = [
+        lost(found, level)
+        for one, level, found in ways
+        if found and level == one.user_attrs.get(REACHED) and (level == last or one.state == TrialState.RUNNING)
     ]
-    found = np.array([losses(one, recipe) for one in (*before, *made)])
-    return next(at - len(before) for at in ranking(found, over) if at >= len(before))
+    dear = [bool(too_dear(one, recipe, 0)) for one in made]
+    volumes = [hypervolume(np.array([*front, one]), corner) for one in ahead]
+    gains = np.where(dear, 0.0, np.array(volumes) - hypervolume(np.array([*front, corner]), corner))
+    if gains.max() > 0:
+        return int(gains.argmax())
+    over = [math.inf if out else more for out, more in zip(dear, excess(made, trial.study, 0, recipe), strict=True)]
+    return ranking(ahead, over)[0]

@@ -17,6 +17,7 @@ REACHED, VALUES, DRAFTS, CHOSEN = "reached", "values", "drafts", "chosen"
 LIVE = (TrialState.COMPLETE, TrialState.RUNNING)
 DOUBT = 1.1
 """How many times as fast a draft may turn out to be as the table of times says."""
+LITTLE = 0.01
 COSTS = {"latency": "latency_share", "flops": "flops_share", "size": "parameters_share"}
 
 
@@ -53,12 +54,28 @@ def constraints(figures: Figures, recipe: Recipe) -> dict[str, float]:
     return found
 
 
+def allowed(recipe: Recipe) -> float:
+    """The quality that a model may lose, or what is little where the budget does not say."""
+    return recipe.budget.max_drop or LITTLE
+
+
 def foreseen(figures: Figures, number: int, trials: Iterable[FrozenTrial], recipe: Recipe) -> Figures:
     """Figures of level `number`, but what is lost is what is expected to be lost in the end, going by other trials."""
     last = len(recipe.search.levels) - 1
+    if number == last:
+        return figures
     ways = [(level_of(trial, number), level_of(trial, last)) for trial in trials]
     recovered = [(float(begin["drop"] or 0), float(end["drop"] or 0)) for begin, end in ways if begin and end]
-    return {**figures, "drop": expected(float(figures["drop"] or 0), recovered)}
+    return {**figures, "drop": expected(float(figures["drop"] or 0), recovered, allowed(recipe))}
+
+
+def in_the_end(draft: Figures, found: Figures, number: int, trials: Iterable[FrozenTrial], recipe: Recipe) -> Figures:
+    """Figures of a draft, but what it loses is what its figures of level `number` let expect.
+
+    Its quality is this loss too: drafts are judged on fewer texts, so that qualities are of several dense models.
+    """
+    lost = float(foreseen(found, number, trials, recipe)["drop"] or 0)
+    return {**draft, "drop": lost, "quality": -lost}
 
 
 def too_dear(figures: Figures, recipe: Recipe, level: float) -> list[Check]:

@@ -40,16 +40,21 @@ def ranking(losses: Losses, excess: Sequence[float]) -> list[int]:
     return [keeping[at] for at in order] + sorted(breaking, key=lambda at: excess[at])
 
 
-def expected(drop: float, recovered: Sequence[tuple[float, float]]) -> float:
+def expected(drop: float, recovered: Sequence[tuple[float, float]], allowed: float) -> float:
     """What a trial that loses `drop` now is expected to lose in the end.
+
+    The least squares' line through what is known, and through two points more that stand for what is not yet: nothing
+    stays of nothing, and half of what loses twice as much as is allowed. Training gives back more of a large drop than
+    of a small one, so that a share would be wrong for one of them.
 
     Args:
         drop: quality lost against dense.
-        recovered: of the trials that were made to their end, what they lost at the same level and in the end; as much
-            of `drop` stays as stayed of theirs, in the median.
+        recovered: of the trials that were made to their end, what they lost at the same level and in the end.
+        allowed: what may be lost in the end.
     """
-    left = [min(1.0, max(0.0, end / begin)) for begin, end in recovered if begin > 0]
-    return drop * float(np.median(left)) if left and drop > 0 else drop
+    before, after = np.array([(0.0, 0.0), (2 * allowed, allowed), *recovered]).T
+    slope = max(0.0, float(np.cov(before, after, bias=True)[0, 1] / before.var()))
+    return float(after.mean() + slope * (drop - before.mean()))
 
 
 def fronts(losses: Losses) -> NDArray[np.int64]:
@@ -65,6 +70,17 @@ def fronts(losses: Losses) -> NDArray[np.int64]:
         rank[free] = number
         number += 1
     return rank
+
+
+def hypervolume(losses: Losses, corner: NDArray[np.float64]) -> float:
+    """What `losses` dominate of the space up to a corner, slice by slice along the last objective."""
+    inside = losses[(losses < corner).all(axis=1)]
+    if losses.shape[1] == 1 or not len(inside):
+        return float(corner[0] - inside.min()) if len(inside) else 0.0
+    ordered = inside[inside[:, -1].argsort()]
+    thickness = np.diff(ordered[:, -1], append=corner[-1])
+    slices = [hypervolume(ordered[: at + 1, :-1], corner[:-1]) * size for at, size in enumerate(thickness.tolist())]
+    return float(sum(slices))
 
 
 def from_ideal(losses: Losses) -> NDArray[np.float64]:

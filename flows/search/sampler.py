@@ -17,7 +17,7 @@ from optuna.storages import InMemoryStorage
 from optuna.study import Study, StudyDirection, create_study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from flows.search.figures import CHOSEN, REACHED, constraints, drafts_of, foreseen, level_of, value
+from flows.search.figures import CHOSEN, REACHED, allowed, constraints, drafts_of, in_the_end, level_of, value
 from flows.search.promote import expected
 from tasks.recipe.schema import Recipe
 from tasks.recipe.search import trains
@@ -51,10 +51,10 @@ def sampler(recipe: Recipe) -> "PerTrial":
 class PerTrial(BaseSampler):
     """A fresh sampler for each trial, seeded by the search's seed and the trial's first number.
 
-    TPE is asked setting by setting. What to cut, asked before a trial is made, it learns from what all trials were
-    worth at their first level; otherwise those that were trained would seem better than those that were not. How to
-    train it learns from what training recovered, whatever was cut. All but every third trial train by the settings that
-    recovered most so far: trials are few, and of a good cut that is trained badly nothing is seen.
+    TPE is asked setting by setting. What to cut, asked before a trial is made, it learns from what all drafts lose in
+    the end, as seen or as foreseen; otherwise those that were trained would seem better than those that were not. How
+    to train it learns from what training recovered, whatever was cut. All but every third trial train by the settings
+    that recovered most so far: trials are few, and of a good cut that is trained badly nothing is seen.
     """
 
     def __init__(self, make: Make, recipe: Recipe) -> None:
@@ -78,8 +78,8 @@ class PerTrial(BaseSampler):
         self._inner.before_trial(study, trial)
         if self._recipe.search.sampler == TPE:
             others = [one for one in study.get_trials(deepcopy=False) if one.number != trial.number]
-            self._cuts = first_levels(others, self._recipe, study.directions)
-            self._recoveries = recoveries(others)
+            self._cuts = cuts(others, self._recipe, study.directions)
+            self._recoveries = recoveries(others, self._recipe)
             trained = self._recoveries.trials
             self._again = most_recovered(trained) if len(trained) % THIRD else {}
 
@@ -116,26 +116,27 @@ def tpe(recipe: Recipe, trial: FrozenTrial) -> BaseSampler:
     return _tpe(_seed(recipe, trial))
 
 
-def first_levels(trials: Sequence[FrozenTrial], recipe: Recipe, directions: Sequence[StudyDirection]) -> Study:
-    """A study of what trials were worth at their first level, within the budget as far as is foreseen."""
+def cuts(trials: Sequence[FrozenTrial], recipe: Recipe, directions: Sequence[StudyDirection]) -> Study:
+    """A study of what all drafts will have lost in the end; a trial's own as far as it came, the others as foreseen."""
     known = create_study(storage=InMemoryStorage(), directions=directions)
     for trial in trials:
         if trial.state == TrialState.PRUNED:  # there is no such model
             known.add_trial(create_trial(state=trial.state, params=trial.params, distributions=trial.distributions))
         for params, one in drafts_of(trial):
-            values = [value(one, name) for name in recipe.search.objectives]
-            limits = constraints(foreseen(one, 0, trials, recipe), recipe)
-            known.add_trial(_known(trial, params, values, limits))
+            number = trial.user_attrs[REACHED] if params == trial.user_attrs.get(CHOSEN, trial.params) else 0
+            end = in_the_end(one, (level_of(trial, number) if number else None) or one, number, trials, recipe)
+            values = [value(end, name) for name in recipe.search.objectives]
+            known.add_trial(_known(trial, params, values, constraints(end, recipe)))
     return known
 
 
-def recoveries(trials: Sequence[FrozenTrial]) -> Study:
+def recoveries(trials: Sequence[FrozenTrial], recipe: Recipe) -> Study:
     """A study of how trials were trained: what they lost at their second level, less what was expected of them."""
     known = create_study(storage=InMemoryStorage())
     ways = [(trial, level_of(trial, 0), level_of(trial, 1)) for trial in trials]
     made = [(trial, float(begin["drop"] or 0), float(end["drop"] or 0)) for trial, begin, end in ways if begin and end]
     for trial, begin, end in made:
-        surplus = end - expected(begin, [(before, after) for _, before, after in made])
+        surplus = end - expected(begin, [(before, after) for _, before, after in made], allowed(recipe))
         known.add_trial(_known(trial, {key: one for key, one in trial.params.items() if trains(key)}, [surplus]))
     return known
 

@@ -83,7 +83,7 @@ class Search(Section):
     sampler: Literal["tpe", "random", "qmc", "nsgaii", "gp"]
     levels: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...], Field(min_length=1)]
     candidates: Count
-    reduction: Annotated[float, Field(gt=1)]
+    reduction: Annotated[float, Field(ge=1)]
     draft_rows: Count | None
     storage: str | None
     heartbeat: Count
