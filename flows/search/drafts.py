@@ -11,13 +11,12 @@ from flows.search.figures import (
     CHOSEN,
     DRAFTS,
     LIVE,
-    REACHED,
     Figures,
     constraints,
     drafts_of,
     excess,
+    highest,
     in_the_end,
-    level_of,
     losses,
     too_dear,
     value,
@@ -87,19 +86,14 @@ def _best(made: list[Figures], trial: Trial, recipe: Recipe) -> int:
         return losses(in_the_end(found, found, number, others, recipe), recipe)
 
     ahead = np.array([lost(one, 0) for one in made])
-    drafts = [lost(one, 0) for other in others for _, one in drafts_of(other)]
-    corner = np.max([*drafts, *ahead], axis=0)
+    corner = np.max([*(lost(one, 0) for other in others for _, one in drafts_of(other)), *ahead], axis=0)
     if recipe.budget.max_drop is not None:
         corner[[name == "quality" for name in search.objectives]] = recipe.budget.max_drop
-    ways = [(one, level, level_of(one, level)) for one in others for level in range(last + 1)]
-    front = [
-        lost(found, level)
-        for one, level, found in ways
-        if found and level == one.user_attrs.get(REACHED) and (level == last or one.state == TrialState.RUNNING)
-    ]
+    tops = [(one.state, *top) for one in others if (top := highest(one))]
+    front = [lost(found, number) for state, number, found in tops if number == last or state == TrialState.RUNNING]
     dear = [bool(too_dear(one, recipe, 0)) for one in made]
-    volumes = [hypervolume(np.array([*front, one]), corner) for one in ahead]
-    gains = np.where(dear, 0.0, np.array(volumes) - hypervolume(np.array([*front, corner]), corner))
+    volumes = np.array([hypervolume(np.array([*front, one]), corner) for one in ahead])
+    gains = np.where(dear, 0.0, volumes - hypervolume(np.array([*front, corner]), corner))
     if gains.max() > 0:
         return int(gains.argmax())
     over = [math.inf if out else more for out, more in zip(dear, excess(made, trial.study, 0, recipe), strict=True)]

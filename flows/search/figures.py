@@ -27,6 +27,12 @@ def level_of(trial: FrozenTrial, number: int) -> Figures | None:
     return found
 
 
+def highest(trial: FrozenTrial) -> tuple[int, Figures] | None:
+    """The last level that a trial came to, and its figures there; None before the first."""
+    number = trial.user_attrs.get(REACHED)
+    return None if number is None else (number, trial.user_attrs[f"level{number}"])
+
+
 def drafts_of(trial: FrozenTrial) -> list[tuple[dict[str, Any], Figures]]:
     """Parameters and figures of what a trial was at its first level: of all that it chose from."""
     first = level_of(trial, 0)

@@ -17,7 +17,7 @@ from optuna.storages import InMemoryStorage
 from optuna.study import Study, StudyDirection, create_study
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from flows.search.figures import CHOSEN, REACHED, allowed, constraints, drafts_of, in_the_end, level_of, value
+from flows.search.figures import CHOSEN, REACHED, allowed, constraints, drafts_of, highest, in_the_end, level_of, value
 from flows.search.promote import expected
 from tasks.recipe.schema import Recipe
 from tasks.recipe.search import trains
@@ -123,8 +123,9 @@ def cuts(trials: Sequence[FrozenTrial], recipe: Recipe, directions: Sequence[Stu
         if trial.state == TrialState.PRUNED:  # there is no such model
             known.add_trial(create_trial(state=trial.state, params=trial.params, distributions=trial.distributions))
         for params, one in drafts_of(trial):
-            number = trial.user_attrs[REACHED] if params == trial.user_attrs.get(CHOSEN, trial.params) else 0
-            end = in_the_end(one, (level_of(trial, number) if number else None) or one, number, trials, recipe)
+            top = highest(trial) if params == trial.user_attrs.get(CHOSEN, trial.params) else None
+            number, found = top or (0, one)
+            end = in_the_end(one, found, number, trials, recipe)
             values = [value(end, name) for name in recipe.search.objectives]
             known.add_trial(_known(trial, params, values, constraints(end, recipe)))
     return known

@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from optuna._hypervolume import compute_hypervolume
 
 from flows.search.run import begun
 from flows.search.space import cheap
@@ -37,6 +39,36 @@ def test_the_best_draft_is_taken_and_the_others_go(root: Path) -> None:
         assert verdict["quality"] == own["quality"]
     report = json.loads((root / ".secateur/search/quickstart/report/report.json").read_text())
     assert [len(trial["drafts"]) for trial in report["trials"]] == [1, *[5] * 7]
+
+
+def test_it_is_the_one_that_adds_most_to_the_front(root: Path) -> None:
+    go(root, 8, "search.candidates=4")
+    allowed = 0.1
+    seen: list[tuple[float, float]] = []  # what drafts lost, and in the end
+    front: list[tuple[float, float]] = []  # what is lost in the end, and what it costs
+    costs: list[float] = []
+    for trial in done(root):
+        own = trial.user_attrs["level0"]
+        drafts = [draft["figures"] for draft in trial.user_attrs.get("drafts", [])] or [own]
+        costs += [one["flops_share"] for one in drafts]
+        line = np.polyfit(*np.array([(0, 0), (2 * allowed, allowed), *seen]).T, 1)
+        added = [
+            volume([*front, (float(np.polyval(line, one["drop"])), one["flops_share"])], (allowed, max(costs)))
+            for one in drafts
+            if one["flops_share"] <= 0.8
+        ]
+        chosen = volume([*front, (float(np.polyval(line, own["drop"])), own["flops_share"])], (allowed, max(costs)))
+        if added and max(added) > volume(front, (allowed, max(costs))):
+            assert chosen == pytest.approx(max(added))
+        if end := trial.user_attrs.get("level1"):
+            seen.append((own["drop"], end["drop"]))
+            front.append((end["drop"], end["flops_share"]))
+    assert len(front) > 3
+
+
+def volume(losses: list[tuple[float, float]], corner: tuple[float, float]) -> float:
+    inside = [one for one in losses if one[0] < corner[0] and one[1] < corner[1]]
+    return float(compute_hypervolume(np.array(inside), np.array(corner))) if inside else 0.0
 
 
 def test_what_a_killed_worker_left_is_no_hindrance(root: Path) -> None:
