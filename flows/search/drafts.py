@@ -76,25 +76,27 @@ def choose(trial: Trial, recipe: Recipe, bench: Bench, timed: bool) -> Figures |
 def _best(made: list[Figures], trial: Trial, recipe: Recipe) -> int:
     """Which of them adds most to the hypervolume of the trials, as seen or as foreseen; if none does, the best of them.
 
-    The corner is the quality that the budget keeps, and the worst that any draft has of the other objectives.
+    The corner is the quality that the budget keeps, and the worst that any draft has of the other objectives. Costs are
+    those of drafts throughout, for what is measured is not what was foretold; what was cut before adds nothing.
     """
     search, last = recipe.search, len(recipe.search.levels) - 1
     trials = trial.study.get_trials(deepcopy=False, states=LIVE)
     others = [one for one in trials if one.number != trial.number]
+    known = [(one.state, one.user_attrs["level0"], *top) for one in others if (top := highest(one))]
 
-    def lost(found: Figures, number: int) -> list[float]:
-        return losses(in_the_end(found, found, number, others, recipe), recipe)
+    def lost(draft: Figures, found: Figures, number: int) -> list[float]:
+        return losses(in_the_end(draft, found, number, others, recipe), recipe)
 
-    ahead = np.array([lost(one, 0) for one in made])
-    corner = np.max([*(lost(one, 0) for other in others for _, one in drafts_of(other)), *ahead], axis=0)
+    ahead = np.array([lost(one, one, 0) for one in made])
+    corner = np.max([*(lost(one, one, 0) for other in others for _, one in drafts_of(other)), *ahead], axis=0)
     if recipe.budget.max_drop is not None:
         corner[[name == "quality" for name in search.objectives]] = recipe.budget.max_drop
-    tops = [(one.state, *top) for one in others if (top := highest(one))]
-    front = [lost(found, number) for state, number, found in tops if number == last or state == TrialState.RUNNING]
-    dear = [bool(too_dear(one, recipe, 0)) for one in made]
+    front = [lost(*one) for state, *one in known if one[-1] == last or state == TrialState.RUNNING]
+    cut = {draft["sha256"] for _, draft, *_ in known}
+    idle = [bool(too_dear(one, recipe, 0)) or one["sha256"] in cut for one in made]
     volumes = np.array([hypervolume(np.array([*front, one]), corner) for one in ahead])
-    gains = np.where(dear, 0.0, volumes - hypervolume(np.array([*front, corner]), corner))
+    gains = np.where(idle, 0.0, volumes - hypervolume(np.array([*front, corner]), corner))
     if gains.max() > 0:
         return int(gains.argmax())
-    over = [math.inf if out else more for out, more in zip(dear, excess(made, trial.study, 0, recipe), strict=True)]
+    over = [math.inf if out else more for out, more in zip(idle, excess(made, trial.study, 0, recipe), strict=True)]
     return ranking(ahead, over)[0]

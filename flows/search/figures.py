@@ -27,10 +27,10 @@ def level_of(trial: FrozenTrial, number: int) -> Figures | None:
     return found
 
 
-def highest(trial: FrozenTrial) -> tuple[int, Figures] | None:
-    """The last level that a trial came to, and its figures there; None before the first."""
+def highest(trial: FrozenTrial) -> tuple[Figures, int] | None:
+    """Figures at the last level that a trial came to, and its number; None before the first."""
     number = trial.user_attrs.get(REACHED)
-    return None if number is None else (number, trial.user_attrs[f"level{number}"])
+    return None if number is None else (trial.user_attrs[f"level{number}"], number)
 
 
 def drafts_of(trial: FrozenTrial) -> list[tuple[dict[str, Any], Figures]]:

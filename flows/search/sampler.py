@@ -124,8 +124,7 @@ def cuts(trials: Sequence[FrozenTrial], recipe: Recipe, directions: Sequence[Stu
             known.add_trial(create_trial(state=trial.state, params=trial.params, distributions=trial.distributions))
         for params, one in drafts_of(trial):
             top = highest(trial) if params == trial.user_attrs.get(CHOSEN, trial.params) else None
-            number, found = top or (0, one)
-            end = in_the_end(one, found, number, trials, recipe)
+            end = in_the_end(one, *(top or (one, 0)), trials, recipe)
             values = [value(end, name) for name in recipe.search.objectives]
             known.add_trial(_known(trial, params, values, constraints(end, recipe)))
     return known
