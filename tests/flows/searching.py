@@ -20,6 +20,7 @@ SETTINGS = (
     "budget={max_drop: 0.1, speedup_b1: null, speedup_b32: null, max_flops: 0.8}",
     f"search.space={SPACE}",
     "search.objectives=[quality, flops]",
+    "search.reduction=1.5",
     "search.heartbeat=60",
 )
 

@@ -23,7 +23,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_how_to_train_is_asked_of_trials_that_are_trained(root: Path) -> None:
-    go(root, 9, f"search.space={SPACE}", "search.reduction=2")
+    go(root, 9, f"search.space={SPACE}")
     trained = {trial.number: trial.user_attrs["reached"] > 0 for trial in done(root)}
     assert set(trained.values()) == {True, False}
     for trial in done(root):
