@@ -18,6 +18,7 @@ LIVE = (TrialState.COMPLETE, TrialState.RUNNING)
 DOUBT = 1.1
 """How many times as fast a draft may turn out to be as the table of times says."""
 LITTLE = 0.01
+"""The quality that may be lost where the budget does not say."""
 COSTS = {"latency": "latency_share", "flops": "flops_share", "size": "parameters_share"}
 
 
@@ -61,7 +62,7 @@ def constraints(figures: Figures, recipe: Recipe) -> dict[str, float]:
 
 
 def allowed(recipe: Recipe) -> float:
-    """The quality that a model may lose, or what is little where the budget does not say."""
+    """The quality that a model may lose."""
     return recipe.budget.max_drop or LITTLE
 
 
